@@ -1,0 +1,25 @@
+//! Messages: one kind of sender and receiver over every mechanism.
+//!
+//! | module | what is there |
+//! |---|---|
+//! | [`handle`] | [`Sender`], [`Receiver`], [`Received`]: what users hold |
+//! | [`transport`] | [`Transport`]: the table, one row per scheme, and the traits behind it |
+//! | [`status`] | [`Status`]: a channel seen from outside |
+//! | `shm` | `shm:`, `file:`, `memfd:` and `fd:` over a segment |
+//! | `unix` | `unix:` sockets, stream and seqpacket |
+//! | `fifo` | `fifo:` named pipes |
+//! | `wire` | how messages are cut out of a stream of bytes |
+//!
+//! Which one? Between processes of one machine that both use narrows: `shm:`. When a peer is somebody else's
+//! program: `unix:` or `fifo:` with `wire=lines` or `wire=raw`.
+
+pub mod handle;
+pub mod status;
+pub mod transport;
+
+mod shm;
+
+pub use handle::{InPlace, Loan, Received, Receiver, Sender, Uncommitted};
+pub use shm::{list, remove, status};
+pub use status::{Kind, Peer, State, Status};
+pub use transport::{OptionSpec, Transport};

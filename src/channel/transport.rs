@@ -1,0 +1,125 @@
+//! The table of transports: what each can do, which options it has, and how it is opened.
+//!
+//! A new transport is a row here and a file beside this one. Documentation, `narrows mechanisms` and the
+//! conformance suite read the same rows.
+
+use crate::address::{Address, Scheme};
+use crate::capabilities::{Capabilities, Capability};
+use crate::deadline::Deadline;
+use crate::error::{Error, Result};
+use crate::message::Inbox;
+
+use super::shm::{ShmReceiver, ShmSender};
+
+/// One option of a transport's addresses.
+#[derive(Debug, Clone, Copy)]
+pub struct OptionSpec {
+    /// The word before `=`.
+    pub key: &'static str,
+    /// What may stand after it: `N`, `always|never`.
+    pub values: &'static str,
+    /// What holds when it is not given.
+    pub default: &'static str,
+    /// What it does, in a line.
+    pub meaning: &'static str,
+}
+
+/// One row of the table.
+pub struct Transport {
+    /// The scheme that selects it.
+    pub scheme: Scheme,
+    /// What it is, in a line.
+    pub summary: &'static str,
+    /// What it can do.
+    pub capabilities: Capabilities,
+    /// The largest message in bytes, where the mechanism (not memory) sets one.
+    pub max_message: Option<u64>,
+    /// The options that its addresses take.
+    pub options: &'static [OptionSpec],
+    pub(crate) open_sender: fn(&Address, Deadline) -> Result<SenderEnd>,
+    pub(crate) open_receiver: fn(&Address, Deadline) -> Result<ReceiverEnd>,
+}
+
+impl Transport {
+    /// The table, in the order of [`Scheme::ALL`].
+    pub const ALL: &[Self] = &[super::shm::SHM, super::shm::FILE, super::shm::MEMFD, super::shm::FD];
+
+    /// The row for a scheme, which has passed its options.
+    ///
+    /// # Errors
+    /// `Unsupported` where the scheme carries no messages; `InvalidAddress` for an option that it does not have.
+    pub fn of(address: &Address) -> Result<&'static Self> {
+        let row = Self::ALL.iter().find(|row| row.scheme == address.scheme()).ok_or_else(|| {
+            Error::Unsupported { what: address.text(), capability: "messages".into(), hint: None }
+        })?;
+        address.check_options(row.options.iter().map(|option| option.key))?;
+        Ok(row)
+    }
+
+    /// Refuses with `Unsupported` what the row does not have.
+    ///
+    /// # Errors
+    /// `Unsupported` that names the capability and the schemes that have it.
+    pub fn require(&self, address: &Address, capability: Capability) -> Result<()> {
+        if self.capabilities.has(capability) {
+            return Ok(());
+        }
+        let able: Vec<String> = Self::ALL
+            .iter()
+            .filter(|row| row.capabilities.has(capability))
+            .map(|row| format!("{}:", row.scheme))
+            .collect();
+        let hint = format!("these have it: {}", able.join(" "));
+        Err(Error::Unsupported {
+            what: address.text(),
+            capability: capability.name().into(),
+            hint: (!able.is_empty()).then(|| hint.into()),
+        })
+    }
+}
+
+/// What opening a sender gives. Shared memory is an arm of its own, so that its calls are inlined to the caller.
+pub(crate) enum SenderEnd {
+    Shm(ShmSender),
+    Other(Box<dyn RawSender>),
+}
+
+/// What opening a receiver gives.
+pub(crate) enum ReceiverEnd {
+    Shm(ShmReceiver),
+    Other(Box<dyn RawReceiver>),
+}
+
+/// What every transport's sender does. Interrupted system calls are taken up again; SIGPIPE is never raised.
+pub(crate) trait RawSender: Send {
+    /// Sends one message whole, or does nothing.
+    ///
+    /// `Full` when the deadline is `Now` and there is no room, `TimedOut` when it passes later, `PeerGone` when
+    /// nobody can take it, `TooLarge` above the limit.
+    fn send(&mut self, message: &[u8], deadline: Deadline) -> Result<()>;
+
+    /// Sends in order; gives how many went before the deadline, an error only if it was none.
+    fn send_many(&mut self, messages: &mut dyn Iterator<Item = &[u8]>, deadline: Deadline) -> Result<usize> {
+        let mut sent = 0;
+        for message in messages {
+            match self.send(message, deadline) {
+                Ok(()) => sent += 1,
+                Err(error) if sent == 0 => return Err(error),
+                Err(_) => break,
+            }
+        }
+        Ok(sent)
+    }
+}
+
+/// What every transport's receiver does.
+pub(crate) trait RawReceiver: Send {
+    /// Receives one message into `inbox`: `None` at the end, `TimedOut` when the deadline (also `Now`) passes,
+    /// `Mismatch` when the inbox has no room of that size (the message is then consumed).
+    fn recv(&mut self, inbox: &mut dyn Inbox, deadline: Deadline) -> Result<Option<()>>;
+
+    /// How many senders died without closing, as far as the mechanism tells.
+    fn died(&self) -> u64 {
+        0
+    }
+}
