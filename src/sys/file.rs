@@ -1,0 +1,85 @@
+//! Files: reopening, linking what has no name yet, telling kinds apart.
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, fstatfs, linkat, openat};
+use rustix::io::{Errno, Result, fcntl_dupfd_cloexec};
+
+/// Opens the file behind a descriptor anew: a description of its own, with its own locks.
+///
+/// # Errors
+/// EACCES where the file's mode does not allow it, ENOENT where `/proc` is not mounted.
+pub(crate) fn reopen(file: impl AsFd, writable: bool) -> Result<OwnedFd> {
+    let access = if writable { OFlags::RDWR } else { OFlags::RDONLY };
+    let flags = access | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+    openat(CWD, in_proc(file.as_fd()), flags, Mode::empty())
+}
+
+/// Gives a file that was opened with `O_TMPFILE` its name, unless the name is taken.
+///
+/// # Errors
+/// EEXIST where the name is taken, ENOENT where the directory is gone.
+pub(crate) fn link_unnamed(file: impl AsFd, directory: impl AsFd, name: &std::ffi::OsStr) -> Result<()> {
+    // Without a capability, and before Linux 6.10, only the way through /proc is open.
+    match linkat(&file, "", &directory, name, AtFlags::EMPTY_PATH) {
+        Err(Errno::NOENT | Errno::PERM) => {
+            linkat(CWD, in_proc(file.as_fd()), directory, name, AtFlags::SYMLINK_FOLLOW)
+        }
+        result => result,
+    }
+}
+
+/// A duplicate of a descriptor that was inherited by its number.
+///
+/// # Errors
+/// EBADF where nothing is open at that number.
+pub(crate) fn duplicate(number: RawFd) -> Result<OwnedFd> {
+    if number < 0 {
+        return Err(Errno::BADF);
+    }
+    // SAFETY: borrowed for one call, which answers EBADF where the number is not open.
+    fcntl_dupfd_cloexec(unsafe { BorrowedFd::borrow_raw(number) }, 3)
+}
+
+/// What a file is, in words.
+pub(crate) fn kind_of(mode: u32) -> &'static str {
+    match FileType::from_raw_mode(mode) {
+        FileType::RegularFile => "a regular file",
+        FileType::Directory => "a directory",
+        FileType::Symlink => "a symbolic link",
+        FileType::Fifo => "a named pipe",
+        FileType::Socket => "a socket",
+        FileType::CharacterDevice => "a character device",
+        FileType::BlockDevice => "a block device",
+        FileType::Unknown => "no file of a known kind",
+    }
+}
+
+/// The name of the file system, where it does not keep one memory for all who map a file: other hosts, or a
+/// process that answers when it likes.
+///
+/// # Errors
+/// EIO from a broken file system.
+pub(crate) fn remote_file_system(file: impl AsFd) -> Result<Option<&'static str>> {
+    // Numbers of linux/magic.h and of the file systems' own headers.
+    const REMOTE: [(u32, &str); 12] = [
+        (0x6969, "NFS"),
+        (0x517B, "SMB"),
+        (0xFF53_4D42, "CIFS"),
+        (0xFE53_4D42, "SMB2"),
+        (0x6573_5546, "FUSE"),
+        (0x0102_1997, "9P"),
+        (0x00C3_6400, "Ceph"),
+        (0x5346_414F, "AFS"),
+        (0x7375_7245, "Coda"),
+        (0x0BD0_0BD0, "Lustre"),
+        (0x0116_1970, "GFS2"),
+        (0x7461_636F, "OCFS2"),
+    ];
+    let found = fstatfs(file)?.f_type as u32;
+    Ok(REMOTE.iter().find(|(magic, _)| *magic == found).map(|(_, name)| *name))
+}
+
+fn in_proc(file: BorrowedFd<'_>) -> String {
+    format!("/proc/self/fd/{}", file.as_raw_fd())
+}
