@@ -1,2 +1,82 @@
-//! The project's chores.
-fn main() {}
+//! The project's chores. `cargo xtask test` runs everything that a change must pass.
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+
+mod leaks;
+mod packages;
+mod step;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::time::{Duration, Instant};
+
+use step::{Step, Tally};
+
+/// All steps together; who reaches it is killed and has failed.
+const TIME_MAX: Duration = Duration::from_secs(600);
+
+fn main() -> ExitCode {
+    match std::env::args().nth(1).as_deref() {
+        Some("test") => test(),
+        _ => {
+            eprintln!("usage: cargo xtask test     format, lints, docs, every test, model checker, leaks");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn test() -> ExitCode {
+    let start = Instant::now();
+    let root = root();
+    let mut tally = Tally::default();
+    packages::provide(&["socat", "python3", "cc"]);
+
+    // Tests get a temporary folder of their own: short, as a socket's path has 107 bytes, and empty afterwards.
+    let folder = match tempfile::Builder::new().prefix("narrows-").tempdir_in("/tmp") {
+        Ok(folder) => folder,
+        Err(error) => {
+            eprintln!("no temporary folder in /tmp: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let before = leaks::Snapshot::take(folder.path());
+    for step in steps(&root, folder.path()) {
+        tally += step.run(TIME_MAX.saturating_sub(start.elapsed()));
+    }
+    tally += step::check("leaks", || before.compare(folder.path()));
+
+    for line in &tally.skips {
+        println!("{line}");
+    }
+    if !tally.broken.is_empty() {
+        println!("failed: {}", tally.broken.join(", "));
+    }
+    println!("{:.0} s", start.elapsed().as_secs_f64());
+    println!("{} passed, {} failed, {} skipped", tally.passed, tally.failed, tally.skipped);
+    if tally.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn steps(root: &Path, folder: &Path) -> Vec<Step> {
+    let cargo = |arguments: &str| {
+        let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        command.args(arguments.split(' ')).current_dir(root);
+        command
+    };
+    let mut docs = cargo("doc --quiet --workspace --no-deps");
+    docs.env("RUSTDOCFLAGS", "-D warnings");
+    let mut tests = cargo("test --workspace --no-fail-fast -- --show-output");
+    tests.env("TMPDIR", folder);
+    let mut models = cargo("test --release --lib loom");
+    models.env("RUSTFLAGS", "--cfg loom").env("CARGO_TARGET_DIR", root.join("target/loom"));
+    vec![
+        Step::new("format", cargo("fmt --all --check")),
+        Step::new("lints", cargo("clippy --quiet --workspace --all-targets -- -D warnings")),
+        Step::new("docs", docs),
+        Step::new("tests", tests),
+        Step::new("model checker", models),
+    ]
+}
+
+/// The workspace's folder: the one above this package.
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().map(Path::to_path_buf).unwrap_or_default()
+}
