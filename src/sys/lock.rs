@@ -11,7 +11,15 @@ use rustix::io::{Errno, Result};
 /// # Errors
 /// EBADF where the descriptor is not open for writing, ENOLCK where the kernel has no room.
 pub(crate) fn try_lock_byte(file: BorrowedFd<'_>, offset: i64) -> Result<bool> {
-    match call(file, libc::F_OFD_SETLK, libc::F_WRLCK, offset) {
+    try_lock_range(file, offset, 1)
+}
+
+/// The same for `len` bytes, or for all from `offset` on where `len` is 0.
+///
+/// # Errors
+/// As [`try_lock_byte`].
+pub(crate) fn try_lock_range(file: BorrowedFd<'_>, offset: i64, len: i64) -> Result<bool> {
+    match call(file, libc::F_OFD_SETLK, libc::F_WRLCK, offset, len) {
         Ok(_) => Ok(true),
         Err(Errno::AGAIN | Errno::ACCESS) => Ok(false),
         Err(errno) => Err(errno),
@@ -23,7 +31,7 @@ pub(crate) fn try_lock_byte(file: BorrowedFd<'_>, offset: i64) -> Result<bool> {
 /// # Errors
 /// EBADF where the descriptor is closed.
 pub(crate) fn unlock_byte(file: BorrowedFd<'_>, offset: i64) -> Result<()> {
-    call(file, libc::F_OFD_SETLK, libc::F_UNLCK, offset).map(drop)
+    call(file, libc::F_OFD_SETLK, libc::F_UNLCK, offset, 1).map(drop)
 }
 
 /// Whether *another* description holds the byte.
@@ -31,16 +39,16 @@ pub(crate) fn unlock_byte(file: BorrowedFd<'_>, offset: i64) -> Result<()> {
 /// # Errors
 /// EBADF where the descriptor is closed.
 pub(crate) fn is_byte_locked(file: BorrowedFd<'_>, offset: i64) -> Result<bool> {
-    call(file, libc::F_OFD_GETLK, libc::F_WRLCK, offset).map(|kind| kind != libc::F_UNLCK)
+    call(file, libc::F_OFD_GETLK, libc::F_WRLCK, offset, 1).map(|kind| kind != libc::F_UNLCK)
 }
 
-fn call(file: BorrowedFd<'_>, command: i32, kind: i32, offset: i64) -> Result<i32> {
+fn call(file: BorrowedFd<'_>, command: i32, kind: i32, offset: i64, len: i64) -> Result<i32> {
     // SAFETY: all-zero is a valid `flock`: plain integers; and the kernel demands a zero `l_pid`.
     let mut lock: libc::flock = unsafe { std::mem::zeroed() };
     lock.l_type = kind as i16;
     lock.l_whence = libc::SEEK_SET as i16;
     lock.l_start = offset;
-    lock.l_len = 1;
+    lock.l_len = len;
     loop {
         // SAFETY: these commands read and write one `flock`, which lives across the call.
         if unsafe { libc::fcntl(file.as_raw_fd(), command, &raw mut lock) } != -1 {

@@ -11,7 +11,10 @@
 //! | `lock` | byte locks owned by an open file description |
 //! | `memory` | shared mappings |
 //! | `pass` | descriptors over Unix sockets |
+//! | `pipe` | named pipes, without SIGPIPE |
+//! | `poll` | waiting for descriptors and names |
 //! | `process` | noticing a fork |
+//! | `socket` | Unix sockets |
 //!
 //! Public is what the command, the benchmarks and users of passed descriptors need.
 #![allow(unsafe_code)]
@@ -24,7 +27,10 @@ pub(crate) mod futex;
 pub(crate) mod lock;
 pub(crate) mod memory;
 pub(crate) mod pass;
+pub(crate) mod pipe;
+pub(crate) mod poll;
 pub(crate) mod process;
+pub(crate) mod socket;
 
 pub use cpu::{cpus, pin_to_cpu};
 pub use futex::{Waited, futex_wait, futex_wake_all};
