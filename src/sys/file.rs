@@ -1,5 +1,6 @@
 //! Files: reopening, linking what has no name yet, telling kinds apart.
 
+use std::ffi::OsStr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, fstatfs, linkat, openat};
@@ -15,11 +16,11 @@ pub(crate) fn reopen(file: impl AsFd, writable: bool) -> Result<OwnedFd> {
     openat(CWD, in_proc(file.as_fd()), flags, Mode::empty())
 }
 
-/// Gives a file that was opened with `O_TMPFILE` its name, unless the name is taken.
+/// Gives a file that was opened with `O_TMPFILE` its name in a directory, unless the name is taken.
 ///
 /// # Errors
 /// EEXIST where the name is taken, ENOENT where the directory is gone.
-pub(crate) fn link_unnamed(file: impl AsFd, directory: impl AsFd, name: &std::ffi::OsStr) -> Result<()> {
+pub(crate) fn link_unnamed(file: impl AsFd, directory: impl AsFd, name: &OsStr) -> Result<()> {
     // Without a capability, and before Linux 6.10, only the way through /proc is open.
     match linkat(&file, "", &directory, name, AtFlags::EMPTY_PATH) {
         Err(Errno::NOENT | Errno::PERM) => {

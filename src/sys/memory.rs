@@ -6,11 +6,15 @@ use std::ptr::{NonNull, null_mut};
 use rustix::io::{Errno, Result, retry_on_intr};
 use rustix::mm::{Advice, MapFlags, MsyncFlags, ProtFlags};
 
+use super::process::ProcessMark;
+
 /// Bytes of a file, mapped shared; unmapped when dropped. Cannot be copied, and never becomes a slice.
 #[derive(Debug)]
 pub(crate) struct Mapping {
     base: NonNull<u8>,
     len: usize,
+    /// The process that has it, where its children do not.
+    keeper: Option<ProcessMark>,
 }
 
 // SAFETY: the mapping belongs to the process; every access to its bytes goes through atomics or `sys::copy`.
@@ -29,7 +33,7 @@ impl Mapping {
         let protection = if writable { ProtFlags::READ | ProtFlags::WRITE } else { ProtFlags::READ };
         // SAFETY: at an address of the kernel's choice a new mapping covers nothing that is in use.
         let base = unsafe { rustix::mm::mmap(null_mut(), len, protection, MapFlags::SHARED, file, 0) }?;
-        Ok(Self { base: NonNull::new(base.cast()).ok_or(Errno::NOMEM)?, len })
+        Ok(Self { base: NonNull::new(base.cast()).ok_or(Errno::NOMEM)?, len, keeper: None })
     }
 
     /// The first byte.
@@ -46,10 +50,11 @@ impl Mapping {
     ///
     /// # Errors
     /// None that a fresh mapping can meet.
-    pub(crate) fn keep_to_this_process(&self) -> Result<()> {
+    pub(crate) fn keep_to(&mut self, process: ProcessMark) -> Result<()> {
         // SAFETY: both change what fork and core dumps do, not the bytes.
         unsafe {
             rustix::mm::madvise(self.base().cast(), self.len, Advice::LinuxDontFork)?;
+            self.keeper = Some(process);
             rustix::mm::madvise(self.base().cast(), self.len, Advice::LinuxDontDump)
         }
     }
@@ -79,11 +84,6 @@ impl Mapping {
         retry_on_intr(|| unsafe { rustix::mm::msync(self.base().cast(), self.len, MsyncFlags::SYNC) })
     }
 
-    /// Leaves the mapping as it is: in a forked child, where the addresses may already be something else's.
-    pub(crate) fn forget(self) {
-        std::mem::forget(self);
-    }
-
     fn advise(&self, offset: usize, len: usize, advice: Advice) -> Result<()> {
         if offset.checked_add(len).is_none_or(|end| end > self.len) {
             return Err(Errno::INVAL);
@@ -95,6 +95,10 @@ impl Mapping {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
+        // A forked child never had it: something else may lie at those addresses.
+        if self.keeper.is_some_and(|process| process.is_forked()) {
+            return;
+        }
         // SAFETY: mapped by `new` with this length; references into it borrow from this value.
         unsafe { rustix::mm::munmap(self.base().cast(), self.len) }.ok();
     }
