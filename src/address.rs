@@ -339,14 +339,14 @@ fn unknown_scheme(text: &str, word: &str) -> Error {
 /// Something with a slash and no scheme: look at the path and say what it could be.
 fn no_scheme(text: &str, head: &str) -> Error {
     use std::os::unix::fs::FileTypeExt;
-    let suggestion = match std::fs::metadata(head).map(|meta| meta.file_type()) {
-        Ok(kind) if kind.is_fifo() => "it is a named pipe: write fifo:",
-        Ok(kind) if kind.is_socket() => "it is a socket: write unix:",
-        Ok(kind) if kind.is_file() => "it is a file: write file:",
-        _ if head.contains('/') => "write file:, fifo: or unix: before a path",
-        _ => "a bare name is letters, digits, '.', '_' and '-', and means shm:",
+    let escaped = Escaped(head.as_bytes());
+    let hint = match std::fs::metadata(head).map(|meta| meta.file_type()) {
+        Ok(kind) if kind.is_fifo() => format!("it is a named pipe: write fifo:{escaped}"),
+        Ok(kind) if kind.is_socket() => format!("it is a socket: write unix:{escaped}"),
+        Ok(kind) if kind.is_file() => format!("it is a file: write file:{escaped}"),
+        _ if head.contains('/') => "write file:, fifo: or unix: before a path".to_owned(),
+        _ => format!("a bare name is letters, digits, '.', '_' and '-': write shm:{escaped}"),
     };
-    let hint = if suggestion.ends_with(':') { format!("{suggestion}{head}") } else { suggestion.to_owned() };
     invalid(text, "there is no scheme", Some(&hint))
 }
 
@@ -499,7 +499,7 @@ mod tests {
             ("shm:a%2", "%25"),
             ("shm:a,Capacity=1", "lower-case"),
             ("fd:x", "number"),
-            ("a b", "bare name"),
+            ("a b", "write shm:a%20b"),
         ] {
             let error = text_of(text.parse::<Address>().unwrap_err());
             assert!(error.contains(hint), "{text}: {error}");
