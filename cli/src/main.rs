@@ -1,2 +1,68 @@
-//! The command `narrows`.
-fn main() {}
+//! The command `narrows`: one file per verb.
+//!
+//! | file | what is there |
+//! |---|---|
+//! | `send` `recv` | messages, from and to the shell |
+//! | `ls` `rm` | what exists, and its removal |
+//! | `mechanisms` | the table of transports |
+//! | `arguments` `exit` | how every verb reads its words, and how it ends |
+//! | `interrupt` `input` `output` | waiting that Ctrl-C ends in order, standard input and output |
+//! | `envelope` `table` | messages as JSON, objects as rows |
+
+mod arguments;
+mod envelope;
+mod exit;
+mod input;
+mod interrupt;
+mod ls;
+mod mechanisms;
+mod output;
+mod recv;
+mod rm;
+mod send;
+mod table;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+const EXAMPLES: &str = "\
+Addresses are SCHEME:NAME[,KEY=VALUE]...; a bare name means shm: (see `narrows mechanisms`).
+
+Examples:
+  narrows recv jobs                             print what is sent to shared memory
+  narrows send jobs 'rebuild index' 'tidy up'   send two messages
+  tail -f app.log | narrows send unix:/run/log  send every line
+  narrows ls                                    what exists, and who uses it
+
+Exit codes: 0 done, 1 other failures, 2 usage, 3 not found, 4 no permission, 5 busy or full, \
+6 peer gone, 7 mismatch, wrong kind or corrupt, 124 timed out, 130 Ctrl-C. \
+A closed standard output is no failure.";
+
+/// Messages between processes, through every mechanism that Linux has
+#[derive(Parser)]
+#[command(name = "narrows", version, after_help = EXAMPLES, max_term_width = 110)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    Send(send::Args),
+    Recv(recv::Args),
+    Ls(ls::Args),
+    Rm(rm::Args),
+    Mechanisms(mechanisms::Args),
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().verb {
+        Verb::Send(args) => send::run(&args),
+        Verb::Recv(args) => recv::run(&args),
+        Verb::Ls(args) => ls::run(&args),
+        Verb::Rm(args) => rm::run(&args),
+        Verb::Mechanisms(args) => mechanisms::run(&args),
+    };
+    result.map_or_else(|error| exit::report(&error), |()| ExitCode::SUCCESS)
+}

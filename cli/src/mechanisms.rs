@@ -1,0 +1,155 @@
+//! `narrows mechanisms`: the table of transports, as the library has it.
+
+use std::fmt::Write;
+
+use anstyle::Style;
+use narrows::Capability;
+use narrows::channel::{OptionSpec, Transport};
+use serde::Serialize;
+
+use crate::output::Output;
+use crate::table::{self, Side, Table};
+
+const EXAMPLES: &str = "\
+Examples:
+  narrows mechanisms
+  narrows mechanisms --json | jq -r 'select(.capabilities | index(\"end\")).scheme'";
+
+/// Show every mechanism: what it can do, its limits, its options
+#[derive(clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Args {
+    /// One JSON object a line
+    #[arg(long, conflicts_with = "markdown")]
+    json: bool,
+    /// Tables in Markdown
+    #[arg(long)]
+    markdown: bool,
+}
+
+pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
+    Output::text(&if args.json {
+        Transport::ALL.iter().map(json).collect::<anyhow::Result<String>>()?
+    } else if args.markdown {
+        markdown()
+    } else {
+        plain()
+    })
+}
+
+/// A column a scheme, a row a capability; then the options, each set of them once.
+fn plain() -> String {
+    let names: Vec<String> = Transport::ALL.iter().map(|row| format!("{}:", row.scheme)).collect();
+    let head: Vec<(&str, Side)> =
+        [""].into_iter().chain(names.iter().map(String::as_str)).map(|word| (word, Side::Left)).collect();
+    let mut table = Table::new(&head);
+    let mut line = |name: &str, cell: &dyn Fn(&Transport) -> String| {
+        let cells = std::iter::once(name.to_owned()).chain(Transport::ALL.iter().map(cell));
+        table.row(cells.map(|cell| (cell, Style::new())));
+    };
+    for capability in Capability::ALL {
+        line(capability.name(), &|row| has(row, capability, "yes", "-").to_owned());
+    }
+    line("largest message", &largest);
+    let mut text = table.print(table::coloured());
+    for row in Transport::ALL {
+        let _ = write!(text, "\n{}: {}\n", row.scheme, row.summary);
+        match same_options(row) {
+            Some(earlier) if !row.options.is_empty() => {
+                let _ = writeln!(text, "  options as {}:", earlier.scheme);
+            }
+            _ => text += &options(row.options),
+        }
+    }
+    text
+}
+
+fn options(options: &[OptionSpec]) -> String {
+    let width = |length: fn(&OptionSpec) -> usize| options.iter().map(length).max().unwrap_or(0);
+    let setting = width(|option| option.key.len() + 1 + option.values.len());
+    let default = width(|option| option.default.len());
+    let line = |option: &OptionSpec| {
+        let OptionSpec { key, values, .. } = option;
+        format!(
+            "  {:<setting$}  {:<default$}  {}\n",
+            format!("{key}={values}"),
+            option.default,
+            option.meaning
+        )
+    };
+    options.iter().map(line).collect()
+}
+
+fn markdown() -> String {
+    let schemes: String = Transport::ALL.iter().map(|row| format!(" `{}:` |", row.scheme)).collect();
+    let mut text = format!("| |{schemes}\n|---|{}\n", ":-:|".repeat(Transport::ALL.len()));
+    for capability in Capability::ALL {
+        let cells: String =
+            Transport::ALL.iter().map(|row| format!(" {} |", has(row, capability, "✓", ""))).collect();
+        let _ = writeln!(text, "| {capability} |{cells}");
+    }
+    let cells: String = Transport::ALL.iter().map(|row| format!(" {} |", largest(row))).collect();
+    let _ = writeln!(text, "| largest message |{cells}");
+    text += "\n| scheme | what it is | options (default) |\n|---|---|---|\n";
+    for row in Transport::ALL {
+        let options = match same_options(row) {
+            Some(earlier) if !row.options.is_empty() => format!("as `{}:`", earlier.scheme),
+            _ => row.options.iter().map(markdown_option).collect::<Vec<_>>().join(", "),
+        };
+        let _ = writeln!(text, "| `{}:` | {} | {options} |", row.scheme, row.summary);
+    }
+    text
+}
+
+fn markdown_option(option: &OptionSpec) -> String {
+    format!("`{}={}` ({})", option.key, option.values.replace('|', "\\|"), option.default)
+}
+
+#[derive(Serialize)]
+struct Json<'a> {
+    scheme: &'a str,
+    summary: &'a str,
+    capabilities: Vec<&'a str>,
+    max_message_bytes: Option<u64>,
+    options: Vec<JsonOption<'a>>,
+}
+
+#[derive(Serialize)]
+struct JsonOption<'a> {
+    key: &'a str,
+    values: &'a str,
+    default: &'a str,
+    meaning: &'a str,
+}
+
+fn json(row: &Transport) -> anyhow::Result<String> {
+    let option = |option: &OptionSpec| {
+        let OptionSpec { key, values, default, meaning } = *option;
+        JsonOption { key, values, default, meaning }
+    };
+    let json = Json {
+        scheme: row.scheme.name(),
+        summary: row.summary,
+        capabilities: row.capabilities.iter().map(Capability::name).collect(),
+        max_message_bytes: row.max_message,
+        options: row.options.iter().map(option).collect(),
+    };
+    Ok(serde_json::to_string(&json)? + "\n")
+}
+
+/// An earlier row with the very same options.
+fn same_options(row: &Transport) -> Option<&'static Transport> {
+    let keys = |row: &Transport| row.options.iter().map(|o| (o.key, o.values, o.default)).collect::<Vec<_>>();
+    Transport::ALL
+        .iter()
+        .take_while(|earlier| earlier.scheme != row.scheme)
+        .find(|earlier| keys(earlier) == keys(row))
+}
+
+fn largest(row: &Transport) -> String {
+    row.max_message.map_or_else(|| "memory".to_owned(), table::bytes)
+}
+
+fn has(row: &Transport, capability: Capability, yes: &'static str, no: &'static str) -> &'static str {
+    if row.capabilities.has(capability) { yes } else { no }
+}
