@@ -86,14 +86,14 @@ pub enum Error {
         /// The channel.
         what: Text,
     },
-    /// The message is larger than this transport can ever carry.
-    #[error("{size} bytes are too many for '{what}': at most {limit} bytes a message{}", remedy(.hint))]
+    /// The message is larger than this transport can ever carry, or the range ends beyond the memory's end.
+    #[error("{size} bytes are too many for '{what}': at most {limit} bytes{}", remedy(.hint))]
     TooLarge {
-        /// The channel.
+        /// The channel or the memory.
         what: Text,
-        /// The size of the message in bytes.
+        /// The size of the message in bytes, or where the range ends.
         size: u64,
-        /// The largest size in bytes.
+        /// The largest size in bytes, or where the memory ends.
         limit: u64,
         /// What to do.
         hint: Option<Text>,

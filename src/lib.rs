@@ -34,3 +34,4 @@ pub use channel::{Received, Receiver, Sender};
 pub use deadline::Deadline;
 pub use error::{Error, Result};
 pub use message::Message;
+pub use segment::Region;

@@ -20,6 +20,7 @@
 
 mod descriptor;
 mod place;
+mod region;
 mod trouble;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -43,7 +44,8 @@ use descriptor::Descriptor;
 use place::{Found, Newborn};
 use trouble::Trouble;
 
-pub(crate) use place::{Identity, Place};
+pub(crate) use place::{Creation, Identity, Place, mode_of};
+pub use region::Region;
 
 /// The first of the bytes whose locks say who is alive: far behind any byte of content.
 const LOCKS: i64 = 1 << 62;
@@ -109,7 +111,7 @@ impl Segment {
         mode: u32,
         initialise: &mut dyn FnMut(&Self) -> Result<()>,
     ) -> Result<Option<Self>> {
-        let trouble = Trouble::new(address.text(), place);
+        let trouble = Trouble::new(address.bare().text(), place);
         trouble.check_size_limit(len)?;
         let newborn = Newborn::new(&trouble, place)?;
         let file = newborn.file.as_fd();
@@ -147,7 +149,7 @@ impl Segment {
     }
 
     fn open_as(address: &Address, place: &Place, is_writable: bool) -> Result<Option<Self>> {
-        let trouble = Trouble::new(address.text(), place);
+        let trouble = Trouble::new(address.bare().text(), place);
         let Some(found) = place::find(&trouble, place)? else { return Ok(None) };
         let own = found.open(&trouble, is_writable)?;
         let checking = found.open(&trouble, is_writable)?;
@@ -386,3 +388,5 @@ fn allocate(trouble: &Trouble, file: BorrowedFd<'_>, offset: u64, len: u64) -> R
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_alive;

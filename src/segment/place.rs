@@ -4,7 +4,6 @@ use std::ffi::{OsStr, OsString};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use rustix::fs::{
     AtFlags, CWD, FileType, MemfdFlags, Mode, OFlags, Stat, fstat, linkat, memfd_create, openat, statat,
@@ -70,6 +69,42 @@ impl Place {
             Self::File(path) => Some(path.clone()),
             Self::Memfd(_) | Self::Descriptor(_) => None,
         }
+    }
+}
+
+/// What an address wants when its name exists, or does not (`create=never|only|open`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Creation {
+    /// Open what exists.
+    Never,
+    /// Make it; nothing may exist.
+    Only,
+    /// Either.
+    Open,
+}
+
+impl Creation {
+    /// The option `create`, if it is given.
+    ///
+    /// # Errors
+    /// `InvalidAddress` for another word.
+    pub(crate) fn of(address: &Address) -> Result<Option<Self>> {
+        address.choice("create", &[("never", Self::Never), ("only", Self::Only), ("open", Self::Open)])
+    }
+}
+
+/// The option `mode`, if it is given: permission bits in octal.
+///
+/// # Errors
+/// `InvalidAddress` for what is not octal, and for other bits than reading and writing.
+pub(crate) fn mode_of(address: &Address) -> Result<Option<u32>> {
+    let Some(text) = address.option("mode") else { return Ok(None) };
+    match u32::from_str_radix(text, 8) {
+        Ok(mode) if mode & !0o666 == 0 && !text.starts_with('+') => Ok(Some(mode)),
+        _ => Err(address.invalid(
+            &format!("mode={text} is no mode"),
+            Some("write it in octal, with bits to read and write alone: mode=0660"),
+        )),
     }
 }
 
@@ -185,12 +220,10 @@ impl Newborn {
 
     /// For file systems without unnamed files: under a name of its own, which a crash leaves behind.
     pub(super) fn hidden(trouble: &Trouble, directory: OwnedFd, name: OsString) -> Result<Self> {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         loop {
-            let count = COUNT.fetch_add(1, Ordering::Relaxed);
             let moment = crate::sys::clock::realtime_ns();
-            let hidden = OsString::from(format!(".narrows-{}-{count}-{moment:x}", std::process::id()));
+            let hidden = OsString::from(format!(".narrows-{}-{moment:x}", std::process::id()));
             match openat(&directory, &hidden, flags, Mode::RUSR | Mode::WUSR) {
                 Ok(file) => {
                     return Ok(Self { file, destination: Some((directory, name)), hidden: Some(hidden) });

@@ -176,7 +176,7 @@ impl Trouble {
             Errno::NOMEM => Error::NoSpace {
                 what: self.what.clone(),
                 supply: format!("address space of this process for {len} bytes").into(),
-                hint: Some("make it smaller with memory_max=, or raise `ulimit -v`".into()),
+                hint: Some("make it smaller (a channel by memory_max=), or raise `ulimit -v`".into()),
             },
             Errno::NODEV => self.unsupported("mapping", "choose a file of a local file system"),
             errno => self.of("mmap", errno),
@@ -189,7 +189,7 @@ impl Trouble {
             Some(limit) if limit < len => Err(Error::NoSpace {
                 what: self.what.clone(),
                 supply: format!("file size that this process may make ({limit} bytes, {len} needed)").into(),
-                hint: Some("make it smaller with memory_max=, or raise `ulimit -f`".into()),
+                hint: Some("make it smaller (a channel by memory_max=), or raise `ulimit -f`".into()),
             }),
             _ => Ok(()),
         }
