@@ -285,6 +285,14 @@ impl TryFrom<&String> for Address {
     }
 }
 
+impl TryFrom<String> for Address {
+    type Error = Error;
+
+    fn try_from(text: String) -> Result<Self> {
+        text.parse()
+    }
+}
+
 impl TryFrom<&Address> for Address {
     type Error = Error;
 
