@@ -101,6 +101,11 @@ impl Capabilities {
         Self(bits)
     }
 
+    /// The set with one more.
+    pub const fn and(self, capability: Capability) -> Self {
+        Self(self.0 | 1 << capability as u8)
+    }
+
     /// Whether it is in the set.
     pub const fn has(self, capability: Capability) -> bool {
         self.0 & (1 << capability as u8) != 0

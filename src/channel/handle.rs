@@ -9,8 +9,9 @@ use crate::capabilities::{Capabilities, Capability};
 use crate::deadline::Deadline;
 use crate::error::{Error, Result};
 use crate::message::{Message, wrong_size};
+use crate::shared::held::{HeldMessage, ShmLoan};
 
-use super::shm::{HeldMessage, ShmLoan, ShmReceiver, ShmSender};
+use super::shm::{ShmReceiver, ShmSender};
 use super::transport::{ReceiverEnd, SenderEnd, Transport};
 
 /// The sending end of a channel.

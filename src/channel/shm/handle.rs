@@ -1,0 +1,132 @@
+//! What senders and receivers of a segment share: the endpoint, and what is done while waiting.
+
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::deadline::Deadline;
+use crate::error::{Error, Result, Text};
+use crate::shared::Contradiction;
+use crate::shared::attachment::Attachment;
+use crate::shared::extents::Backing;
+use crate::shared::layout::Peers;
+use crate::shared::participants::{Endpoint, Role};
+use crate::shared::repair::Structures;
+use crate::shared::wait::{IDLE, Spinner, WaitMode};
+use crate::sys::process::ProcessMark;
+
+/// One thread's end of a channel, closed when dropped.
+pub(super) struct Handle {
+    pub(super) attachment: Arc<Attachment>,
+    endpoint: Endpoint,
+    role: Role,
+    mark: ProcessMark,
+    pub(super) me: u16,
+    pub(super) mode: WaitMode,
+    pub(super) spinner: Spinner,
+    pub(super) what: Text,
+    last_round: Option<Instant>,
+}
+
+impl Handle {
+    pub(super) fn open(attachment: Arc<Attachment>, role: Role, mode: WaitMode) -> Result<Self> {
+        let endpoint = match open_endpoint(&attachment, role) {
+            Ok(endpoint) => endpoint,
+            Err(_) => {
+                attachment.reap();
+                open_endpoint(&attachment, role).map_err(|holder| occupied(&attachment, role, holder))?
+            }
+        };
+        if role == Role::Sender {
+            attachment.shared.wake_receivers(); // they sleep without a bound while nobody could die
+        }
+        let spinner = Spinner::new(mode, crate::sys::cpus().len());
+        let (mark, me, what) = (attachment.mark(), attachment.me.owner(), attachment.segment.what().clone());
+        Ok(Self { attachment, endpoint, role, mark, me, mode, spinner, what, last_round: None })
+    }
+
+    /// Refuses a handle that was made before a fork.
+    #[inline(always)]
+    pub(super) fn check(&self) -> Result<()> {
+        if self.mark.is_forked() { Err(self.forked()) } else { Ok(()) }
+    }
+
+    #[cold]
+    fn forked(&self) -> Error {
+        Error::Forked { what: self.what.clone() }
+    }
+
+    #[cold]
+    pub(super) fn corrupt(&self, fault: Contradiction) -> Error {
+        self.attachment.segment.corrupt(fault.0)
+    }
+
+    pub(super) fn shared(&self) -> &Structures {
+        &self.attachment.shared
+    }
+
+    /// Until when one sleep may last: bounded while peers are attached that could die unnoticed.
+    pub(super) fn sleep_until(&self, deadline: Deadline) -> Deadline {
+        if !self.shared().participants.others(Some(self.attachment.me)) {
+            return deadline;
+        }
+        deadline.remaining_within(IDLE).into()
+    }
+
+    /// Looks for the dead, at most once every idle period. True: some were found.
+    pub(super) fn round(&mut self) -> bool {
+        let now = Instant::now();
+        if self.last_round.is_some_and(|last| now.duration_since(last) < IDLE) {
+            return false;
+        }
+        self.last_round = Some(now);
+        self.attachment.reap()
+    }
+
+    pub(super) fn descriptor(&self) -> Result<BorrowedFd<'_>> {
+        self.attachment.segment.descriptor()
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        if self.mark.is_forked() {
+            return;
+        }
+        self.attachment.shared.participants.close(self.endpoint);
+        if self.role == Role::Sender {
+            self.attachment.shared.wake_receivers();
+        }
+    }
+}
+
+/// One to one, each role has its one endpoint; else any will do.
+fn open_endpoint(attachment: &Attachment, role: Role) -> Result<Endpoint, u16> {
+    let one = attachment.shared.layout.config.peers == Peers::One;
+    let fixed = one.then_some(if role == Role::Sender { 0 } else { 1 });
+    attachment.shared.participants.open(role, attachment.me.owner(), fixed)
+}
+
+#[cold]
+fn occupied(attachment: &Attachment, role: Role, holder: u16) -> Error {
+    let what = attachment.segment.what().clone();
+    if holder == 0 {
+        let endpoints = attachment.shared.layout.config.endpoints;
+        let supply = format!("its {endpoints} endpoints").into();
+        return Error::NoSpace {
+            what,
+            supply,
+            hint: Some("close some, or create it with participants=N".into()),
+        };
+    }
+    let identity = attachment.shared.participants.identity(holder);
+    let name = String::from_utf8_lossy(&identity.name).trim_end_matches('\0').to_owned();
+    let (one, other) = if role == Role::Sender { ("sender", "send") } else { ("receiver", "receive") };
+    Error::Busy {
+        what,
+        holder: Some(format!("process {} ({name}), its one {one}", identity.pid).into()),
+        hint: Some(
+            format!("it was made with peers=one; to {other} from several, create it with peers=many").into(),
+        ),
+    }
+}

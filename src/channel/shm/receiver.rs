@@ -1,0 +1,429 @@
+//! Receiving from a segment.
+
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+use crate::address::Address;
+use crate::atomic::Ordering::{Acquire, Relaxed};
+use crate::deadline::Deadline;
+use crate::error::{Error, Result};
+use crate::message::Inbox;
+use crate::shared::Contradiction;
+use crate::shared::attachment::Attachment;
+use crate::shared::chunks::{Chunk, Chunks};
+use crate::shared::layout::{self, Ack, Layout, Peers};
+use crate::shared::memory::Memory;
+use crate::shared::pair::{Bed, Pair, ReceiveSide};
+use crate::shared::participants::Role;
+use crate::shared::pool::Pool;
+use crate::shared::ring::{Cursor, Found, Front, Ring};
+use crate::shared::slot::About;
+use crate::shared::wait::WaitMode;
+
+use super::handle::Handle;
+use super::sender::ShmSender;
+use crate::shared::held::HeldMessage;
+
+/// The receiving end of a channel in a segment.
+pub(crate) struct ShmReceiver {
+    handle: Handle,
+    memory: Memory,
+    layout: Layout,
+    link: Link,
+    chunks: Chunks,
+    /// Only to know the chunks, and to give idle memory back.
+    pool: Pool,
+    /// The senders' epoch at which one was seen alive: nothing ended while it stands.
+    alive_at: u64,
+    /// Messages came since idle memory was last given back.
+    untrimmed: bool,
+}
+
+enum Link {
+    Many(Ring, Cursor),
+    One(Pair, ReceiveSide),
+}
+
+/// A message at the front.
+enum Message {
+    /// In a slot: its length, where its bytes begin.
+    Inline(usize, u64),
+    /// HELD now.
+    Chunk(Chunk),
+}
+
+/// What a look at the front found.
+enum Look {
+    Message(Message, Option<Found>),
+    /// Nothing; many to many, the word to sleep on.
+    Nothing(Option<Found>),
+    /// Look again.
+    Again,
+}
+
+impl ShmReceiver {
+    pub(super) fn new(attachment: Arc<Attachment>, mode: WaitMode) -> Result<Self> {
+        let handle = Handle::open(attachment, Role::Receiver, mode)?;
+        let shared = handle.shared();
+        let (memory, layout) = (shared.memory, shared.layout);
+        let link = match layout.config.peers {
+            Peers::Many => Link::Many(shared.ring.clone(), shared.ring.cursor(layout::HEAD)),
+            Peers::One => Link::One(shared.pair.clone(), shared.pair.receive_side()),
+        };
+        let chunks = Chunks::new(memory, &layout);
+        let pool = Pool::new(memory, &layout);
+        Ok(Self { memory, layout, link, chunks, pool, handle, alive_at: 0, untrimmed: false })
+    }
+
+    pub(crate) fn from_descriptor(address: &Address, descriptor: OwnedFd) -> Result<Self> {
+        Self::new(super::attach_descriptor(address, descriptor)?, WaitMode::Adaptive)
+    }
+
+    /// Looks at the front once. A chunk is taken by this; a message in a slot is not.
+    #[inline(always)]
+    fn look(&mut self) -> Result<Look, Contradiction> {
+        let (slot, found) = match &mut self.link {
+            Link::Many(ring, cursor) => match ring.front(cursor)? {
+                Front::Full(found) => (ring.slot(found.position), Some(found)),
+                Front::Empty(found) => return Ok(Look::Nothing(Some(found))),
+                Front::Blocked(found) => {
+                    if !self.handle.spinner.watch_claim(|| ring.load(found.position) != found.word) {
+                        ring.revoke(found);
+                    }
+                    return Ok(Look::Again);
+                }
+                Front::Lost => return Ok(Look::Again),
+            },
+            Link::One(pair, side) if pair.is_filled(side.position) => (pair.slot(side.position), None),
+            Link::One(..) => return Ok(Look::Nothing(None)),
+        };
+        let about = About(self.memory.word(slot + 8).load(Relaxed));
+        let at = slot + layout::payload_at(self.layout.config.slot_bytes);
+        if !about.is_chunk() && about.len() as u64 <= self.layout.inline_max() {
+            return Ok(Look::Message(Message::Inline(about.len(), at), found));
+        }
+        self.look_at_chunk(about, at, found)
+    }
+
+    #[inline(never)]
+    fn look_at_chunk(&mut self, about: About, at: u64, found: Option<Found>) -> Result<Look, Contradiction> {
+        // takes: nothing; it is ordered before the look whether the slot is still the same
+        let reference = self.memory.word(at).load(Acquire);
+        if let (Link::Many(ring, _), Some(found)) = (&self.link, found)
+            && ring.load(found.position) != found.word
+        {
+            return Ok(Look::Again); // what was read may be of another message
+        }
+        if !about.is_chunk() {
+            return Err(Contradiction("a message is longer than its slot"));
+        }
+        let held = self.chunks.hold(reference, self.handle.me)?;
+        // Taken, by us or before by another who then died or was slow: the slot is free either way.
+        self.pass(found);
+        self.untrimmed = true;
+        Ok(held.map_or(Look::Again, |chunk| Look::Message(Message::Chunk(chunk), None)))
+    }
+
+    /// The message at the front is taken. False: another took it.
+    #[inline(always)]
+    fn pass(&mut self, found: Option<Found>) -> bool {
+        match (&mut self.link, found) {
+            (Link::Many(ring, cursor), Some(found)) => ring.take(cursor, found),
+            (Link::Many(..), None) => true,
+            (Link::One(pair, side), _) => {
+                side.position = side.position.wrapping_add(1);
+                pair.taken(side);
+                true
+            }
+        }
+    }
+
+    /// Waits for a message and gives it to `deliver` until that has it. `None`: the end.
+    #[inline(always)]
+    fn next<R>(
+        &mut self,
+        deadline: Deadline,
+        mut deliver: impl FnMut(&mut Self, Message, Option<Found>) -> Result<Option<R>>,
+    ) -> Result<Option<R>> {
+        self.handle.check()?;
+        loop {
+            if self.layout.config.ack == Ack::OnRelease
+                && let Some(chunk) = self.returned()?
+                && let Some(done) = deliver(self, Message::Chunk(chunk), None)?
+            {
+                return Ok(Some(done));
+            }
+            match self.look() {
+                Ok(Look::Message(message, found)) => {
+                    if let Some(done) = deliver(self, message, found)? {
+                        return Ok(Some(done));
+                    }
+                }
+                Ok(Look::Nothing(found)) => {
+                    if self.wait(found, deadline)? {
+                        return Ok(None);
+                    }
+                }
+                Ok(Look::Again) => {}
+                Err(fault) => return Err(self.handle.corrupt(fault)),
+            }
+        }
+    }
+
+    /// A chunk that a dead receiver did not release.
+    fn returned(&mut self) -> Result<Option<Chunk>> {
+        if self.memory.word(layout::RETURNED).load(Relaxed) == 0 {
+            return Ok(None);
+        }
+        self.pool.extents.refresh(&self.handle.attachment.segment).ok();
+        let known = self.pool.extents.chunks_known();
+        self.chunks.hold_returned(known, self.handle.me).map_err(|fault| self.handle.corrupt(fault))
+    }
+
+    #[inline]
+    pub(crate) fn recv<I: Inbox>(
+        &mut self,
+        inbox: &mut I,
+        deadline: Deadline,
+    ) -> Result<Option<Option<HeldMessage>>> {
+        self.next(deadline, |this, message, found| match message {
+            Message::Inline(len, at) => {
+                this.copy_inline(inbox, len, at, found).map(|taken| taken.map(|()| None))
+            }
+            Message::Chunk(chunk) => this.copy_chunk(inbox, chunk).map(Some),
+        })
+    }
+
+    /// Copies a message out of its slot and takes it. `None`: another took it meanwhile.
+    #[inline(always)]
+    fn copy_inline(
+        &mut self,
+        inbox: &mut impl Inbox,
+        len: usize,
+        at: u64,
+        found: Option<Found>,
+    ) -> Result<Option<()>> {
+        let Some(room) = inbox.room(len) else {
+            return if self.pass(found) { Err(self.wrong_size(len as u64)) } else { Ok(None) };
+        };
+        self.memory.read(at, room);
+        Ok(self.pass(found).then_some(()))
+    }
+
+    #[inline(never)]
+    fn copy_chunk(&mut self, inbox: &mut impl Inbox, chunk: Chunk) -> Result<Option<HeldMessage>> {
+        let fits = inbox.room(chunk.len as usize).map(|room| self.memory.read(chunk.offset, room));
+        if self.layout.config.ack == Ack::OnRelease && fits.is_some() {
+            return Ok(Some(HeldMessage::Chunk { attachment: self.handle.attachment.clone(), chunk }));
+        }
+        self.chunks.release(chunk);
+        fits.map(|()| None).ok_or_else(|| self.wrong_size(chunk.len))
+    }
+
+    #[cold]
+    fn wrong_size(&self, len: u64) -> Error {
+        Error::Mismatch {
+            what: self.handle.what.clone(),
+            option: "message size".into(),
+            theirs: format!("{len} bytes").into(),
+            ours: "the size of the receiver's type".into(),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn recv_many<I: Inbox>(&mut self, places: &mut [I], deadline: Deadline) -> Result<usize> {
+        let mut count = 0;
+        let mut deadline = deadline;
+        while count < places.len() {
+            if let Some(more) = self.sweep(&mut places[count..]) {
+                count += more;
+                deadline = Deadline::Now;
+                continue;
+            }
+            match self.recv(&mut places[count], deadline) {
+                Ok(Some(_)) => count += 1,
+                Ok(None) => return Ok(count),
+                Err(error) if count == 0 => return Err(error),
+                Err(_) => return Ok(count),
+            }
+            deadline = Deadline::Now;
+        }
+        Ok(count)
+    }
+
+    /// One to one: copies all small messages that are there, and takes them with one store.
+    #[inline(always)]
+    fn sweep<I: Inbox>(&mut self, places: &mut [I]) -> Option<usize> {
+        let Link::One(pair, side) = &mut self.link else { return None };
+        if self.handle.check().is_err() {
+            return None;
+        }
+        let payload = layout::payload_at(self.layout.config.slot_bytes);
+        let (start, inline_max) = (side.position, self.layout.inline_max());
+        let mut position = start;
+        for place in places {
+            if !pair.is_filled(position) {
+                break;
+            }
+            let slot = pair.slot(position);
+            let about = About(self.memory.word(slot + 8).load(Relaxed));
+            if about.is_chunk() || about.len() as u64 > inline_max {
+                break;
+            }
+            let Some(room) = place.room(about.len()) else { break };
+            self.memory.read(slot + payload, room);
+            position = position.wrapping_add(1);
+        }
+        let count = position.wrapping_sub(start) as usize;
+        if count == 0 {
+            return None;
+        }
+        side.position = position;
+        pair.taken(side);
+        Some(count)
+    }
+
+    pub(crate) fn recv_in_place(
+        &mut self,
+        deadline: Deadline,
+        size: Option<usize>,
+    ) -> Result<Option<HeldMessage>> {
+        self.next(deadline, |this, message, found| {
+            let held = match message {
+                Message::Inline(len, at) => {
+                    let mut held = HeldMessage::copied(len);
+                    this.memory.read(at, held.room());
+                    if !this.pass(found) {
+                        return Ok(None);
+                    }
+                    held
+                }
+                Message::Chunk(chunk) => {
+                    HeldMessage::Chunk { attachment: this.handle.attachment.clone(), chunk }
+                }
+            };
+            match size {
+                Some(size) if size != held.len() => Err(this.wrong_size(held.len() as u64)),
+                _ => Ok(Some(held)),
+            }
+        })
+    }
+
+    /// Waits until there may be a message. True: the end.
+    #[inline(never)]
+    fn wait(&mut self, found: Option<Found>, deadline: Deadline) -> Result<bool> {
+        if self.has_ended() && self.is_drained()? {
+            return Ok(true);
+        }
+        if deadline == Deadline::Now {
+            self.handle.round();
+            return Err(self.timed_out());
+        }
+        let changed = match (&self.link, found) {
+            (Link::Many(ring, _), Some(found)) => {
+                self.handle.spinner.watch(deadline, || ring.load(found.position) != found.word)
+            }
+            (Link::One(pair, side), _) => {
+                self.handle.spinner.watch(deadline, || pair.is_filled(side.position))
+            }
+            (Link::Many(..), None) => true,
+        };
+        if changed {
+            return Ok(false);
+        }
+        if deadline.is_over() {
+            return Err(self.timed_out());
+        }
+        if self.handle.spinner.sleeps() {
+            self.sleep(found, deadline)?;
+        }
+        self.handle.round();
+        Ok(false)
+    }
+
+    fn sleep(&mut self, found: Option<Found>, deadline: Deadline) -> Result<()> {
+        if std::mem::take(&mut self.untrimmed) {
+            let me = self.handle.me;
+            self.pool
+                .trim(me, &self.handle.attachment.segment)
+                .map_err(|fault| self.handle.corrupt(fault))?;
+        }
+        let until = self.handle.sleep_until(deadline);
+        let epoch = self.handle.shared().participants.senders_epoch();
+        let nothing_new = || self.handle.shared().participants.senders_epoch() == epoch;
+        match (&self.link, found) {
+            (Link::Many(ring, _), Some(found)) => {
+                ring.sleep(found, until, || nothing_new() && self.returned_none());
+            }
+            (Link::One(pair, side), _) => {
+                let still = || !pair.is_filled(side.position) && nothing_new() && self.returned_none();
+                if !pair.sleep(Bed::Receiver, until, still) {
+                    return Err(super::no_barrier(&self.handle.what));
+                }
+            }
+            (Link::Many(..), None) => {}
+        }
+        Ok(())
+    }
+
+    fn returned_none(&self) -> bool {
+        self.layout.config.ack == Ack::OnTake || self.memory.word(layout::RETURNED).load(Relaxed) == 0
+    }
+
+    /// Whether there were senders and none is left, as far as the tables say.
+    fn has_ended(&mut self) -> bool {
+        let participants = &self.handle.shared().participants;
+        let epoch = participants.senders_epoch();
+        if epoch == 0 || epoch == self.alive_at {
+            return false;
+        }
+        if participants.open_endpoints(Role::Sender).next().is_some() {
+            self.alive_at = epoch;
+            return false;
+        }
+        true
+    }
+
+    /// Whether nothing waits, looked at after the end was established and with the senders' epoch unchanged.
+    fn is_drained(&mut self) -> Result<bool> {
+        let epoch = self.handle.shared().participants.senders_epoch();
+        if self.handle.shared().participants.open_endpoints(Role::Sender).next().is_some() {
+            return Ok(false);
+        }
+        let nothing = match &mut self.link {
+            Link::Many(ring, cursor) => match ring.front(cursor) {
+                Ok(Front::Empty(_)) => true,
+                Ok(_) => false,
+                Err(fault) => return Err(self.handle.corrupt(fault)),
+            },
+            Link::One(pair, side) => !pair.is_filled(side.position),
+        };
+        Ok(nothing && self.returned_none() && self.handle.shared().participants.senders_epoch() == epoch)
+    }
+
+    #[cold]
+    fn timed_out(&self) -> Error {
+        Error::TimedOut { what: self.handle.what.clone(), doing: "receiving from" }
+    }
+
+    pub(crate) fn died(&self) -> u64 {
+        if self.handle.check().is_err() {
+            return 0;
+        }
+        self.handle.shared().participants.deaths()
+    }
+
+    pub(crate) fn try_clone(&self) -> Result<Self> {
+        self.handle.check()?;
+        Self::new(self.handle.attachment.clone(), self.handle.mode)
+    }
+
+    pub(crate) fn sender(&self) -> Result<ShmSender> {
+        self.handle.check()?;
+        ShmSender::new(self.handle.attachment.clone(), self.handle.mode)
+    }
+
+    pub(crate) fn descriptor(&self) -> Result<BorrowedFd<'_>> {
+        self.handle.descriptor()
+    }
+}

@@ -1,0 +1,324 @@
+//! Sending into a segment.
+
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+use crate::address::Address;
+use crate::atomic::Ordering::Relaxed;
+use crate::deadline::Deadline;
+use crate::error::{Error, Result};
+use crate::shared::attachment::Attachment;
+use crate::shared::chunks::Chunk;
+use crate::shared::layout::{self, Ack, Peers};
+use crate::shared::memory::Memory;
+use crate::shared::pair::{Bed, Pair, SendSide};
+use crate::shared::participants::Role;
+use crate::shared::pool::{Loan, Pool};
+use crate::shared::ring::{Claim, Cursor, Ring};
+use crate::shared::slot::About;
+use crate::shared::wait::{WATCH, WaitMode};
+
+use super::handle::Handle;
+use super::receiver::ShmReceiver;
+use crate::shared::held::ShmLoan;
+
+/// The sending end of a channel in a segment.
+pub(crate) struct ShmSender {
+    handle: Handle,
+    memory: Memory,
+    link: Link,
+    /// Messages of fewer bytes go into the slot.
+    inline_end: usize,
+    payload: u64,
+    largest: u64,
+    pool: Pool,
+}
+
+enum Link {
+    Many(Ring, Cursor),
+    One(Pair, SendSide),
+}
+
+/// What goes into a slot.
+#[derive(Clone, Copy)]
+enum Payload<'a> {
+    Inline(&'a [u8]),
+    Chunk(u64),
+}
+
+impl Payload<'_> {
+    #[inline(always)]
+    fn write(self, memory: &Memory, slot: u64, payload: u64) {
+        match self {
+            Self::Inline(bytes) => {
+                memory.word(slot + 8).store(About::inline(bytes.len()).0, Relaxed);
+                memory.write(slot + payload, bytes);
+            }
+            Self::Chunk(reference) => {
+                memory.word(slot + 8).store(About::chunk().0, Relaxed);
+                memory.word(slot + payload).store(reference, Relaxed);
+            }
+        }
+    }
+}
+
+impl ShmSender {
+    pub(super) fn new(attachment: Arc<Attachment>, mode: WaitMode) -> Result<Self> {
+        let handle = Handle::open(attachment, Role::Sender, mode)?;
+        let shared = handle.shared();
+        let (memory, layout) = (shared.memory, shared.layout);
+        let link = match layout.config.peers {
+            Peers::Many => Link::Many(shared.ring.clone(), shared.ring.cursor(layout::TAIL)),
+            Peers::One => Link::One(shared.pair.clone(), shared.pair.send_side()),
+        };
+        let leased = layout.config.ack == Ack::OnRelease;
+        Ok(Self {
+            memory,
+            link,
+            inline_end: if leased { 0 } else { layout.inline_max() as usize + 1 },
+            payload: layout::payload_at(layout.config.slot_bytes),
+            largest: layout.config.memory_max,
+            pool: Pool::new(memory, &layout),
+            handle,
+        })
+    }
+
+    pub(crate) fn from_descriptor(address: &Address, descriptor: OwnedFd) -> Result<Self> {
+        Self::new(super::attach_descriptor(address, descriptor)?, WaitMode::Adaptive)
+    }
+
+    #[inline]
+    pub(crate) fn send(&mut self, message: &[u8], deadline: Deadline) -> Result<()> {
+        self.handle.check()?;
+        if message.len() < self.inline_end {
+            return self.post(Payload::Inline(message), deadline);
+        }
+        self.send_large(message, deadline)
+    }
+
+    #[inline(never)]
+    fn send_large(&mut self, message: &[u8], deadline: Deadline) -> Result<()> {
+        let mut chunk = self.chunk(message.len() as u64, deadline)?;
+        self.memory.write(chunk.offset, message);
+        self.post_chunk(&mut chunk, deadline).inspect_err(|_| self.pool.chunks.release(chunk))
+    }
+
+    /// Sends a loaned chunk; on an error it is LOANED as before.
+    fn post_chunk(&mut self, chunk: &mut Chunk, deadline: Deadline) -> Result<()> {
+        self.pool.chunks.queue(chunk).map_err(|fault| self.handle.corrupt(fault))?;
+        let sent = self.post(Payload::Chunk(chunk.reference()), deadline);
+        if sent.is_err() {
+            self.pool.chunks.unqueue(chunk).map_err(|fault| self.handle.corrupt(fault))?;
+        }
+        sent
+    }
+
+    /// Puts one payload into the next slot.
+    #[inline(always)]
+    fn post(&mut self, payload: Payload<'_>, deadline: Deadline) -> Result<()> {
+        loop {
+            match &mut self.link {
+                Link::Many(ring, cursor) => match ring.claim(cursor, self.handle.me) {
+                    Ok(Claim::Claimed(claim)) => {
+                        payload.write(&self.memory, ring.slot(claim.position), self.payload);
+                        match ring.commit(claim) {
+                            Ok(true) => return Ok(()),
+                            Ok(false) => continue, // revoked: it goes again, from our own copy
+                            Err(fault) => return Err(self.handle.corrupt(fault)),
+                        }
+                    }
+                    Ok(obstacle) => self.wait_many(obstacle, deadline)?,
+                    Err(fault) => return Err(self.handle.corrupt(fault)),
+                },
+                Link::One(pair, side) => {
+                    if pair.room(side) > 0 {
+                        payload.write(&self.memory, pair.slot(side.position), self.payload);
+                        pair.fill(side);
+                        pair.filled(side);
+                        return Ok(());
+                    }
+                    self.wait_one(deadline)?;
+                }
+            }
+        }
+    }
+
+    #[inline]
+    pub(crate) fn send_many<'a>(
+        &mut self,
+        mut messages: impl Iterator<Item = &'a [u8]>,
+        deadline: Deadline,
+    ) -> Result<usize> {
+        self.handle.check()?;
+        let mut sent = 0;
+        let mut left_over = None;
+        loop {
+            if let Link::One(pair, side) = &mut self.link {
+                // As many as there is room for, with one look at the cursors before and one at the sleepers after.
+                let before = sent;
+                for _ in 0..pair.room(side) {
+                    let Some(message) = left_over.take().or_else(|| messages.next()) else { break };
+                    if message.len() >= self.inline_end {
+                        left_over = Some(message);
+                        break;
+                    }
+                    Payload::Inline(message).write(&self.memory, pair.slot(side.position), self.payload);
+                    pair.fill(side);
+                    sent += 1;
+                }
+                if sent > before {
+                    pair.filled(side);
+                }
+            }
+            let Some(message) = left_over.take().or_else(|| messages.next()) else { return Ok(sent) };
+            match self.send(message, deadline) {
+                Ok(()) => sent += 1,
+                Err(error) if sent == 0 => return Err(error),
+                Err(_) => return Ok(sent),
+            }
+        }
+    }
+
+    pub(crate) fn loan(&mut self, len: usize) -> Result<ShmLoan> {
+        self.handle.check()?;
+        if len < self.inline_end {
+            return Ok(ShmLoan::private(len));
+        }
+        let chunk = self.chunk(len as u64, Deadline::Never)?;
+        Ok(ShmLoan::chunk(self.handle.attachment.clone(), chunk))
+    }
+
+    pub(crate) fn commit(&mut self, mut loan: ShmLoan, deadline: Deadline) -> Result<(), (ShmLoan, Error)> {
+        if let Err(error) = self.handle.check() {
+            return Err((loan, error));
+        }
+        let sent = match loan.parts() {
+            Ok(bytes) => self.post(Payload::Inline(bytes), deadline),
+            Err((attachment, _)) if !Arc::ptr_eq(attachment, &self.handle.attachment) => {
+                let what = self.handle.what.clone();
+                let capability = "loans of another channel".into();
+                Err(Error::Unsupported {
+                    what,
+                    capability,
+                    hint: Some("commit to the sender that loaned".into()),
+                })
+            }
+            Err((_, chunk)) => self.post_chunk(chunk, deadline),
+        };
+        match sent {
+            Ok(()) => Ok(loan.sent()),
+            Err(error) => Err((loan, error)),
+        }
+    }
+
+    /// A chunk for `len` bytes, waiting for one where `memory_max` is reached.
+    fn chunk(&mut self, len: u64, deadline: Deadline) -> Result<Chunk> {
+        if len > self.largest {
+            let hint = Some("create it with a larger memory_max=".into());
+            return Err(Error::TooLarge {
+                what: self.handle.what.clone(),
+                size: len,
+                limit: self.largest,
+                hint,
+            });
+        }
+        loop {
+            match self.pool.loan(len, self.handle.me, &self.handle.attachment.segment)? {
+                Loan::Chunk(chunk) => return Ok(chunk),
+                Loan::Exhausted if deadline == Deadline::Now => return Err(self.full()),
+                Loan::Exhausted if deadline.is_over() => return Err(self.timed_out()),
+                Loan::Exhausted => self.wait_for_chunk(len, deadline)?,
+            }
+        }
+    }
+
+    #[cold]
+    fn wait_for_chunk(&mut self, len: u64, deadline: Deadline) -> Result<()> {
+        let Self { pool, handle, .. } = self;
+        let until = deadline.remaining_within(WATCH).into();
+        if !pool.wait(until, len, handle.me, &handle.attachment.segment)? {
+            handle.attachment.reap();
+        }
+        Ok(())
+    }
+
+    #[cold]
+    fn full(&self) -> Error {
+        Error::Full { what: self.handle.what.clone() }
+    }
+
+    #[cold]
+    fn timed_out(&self) -> Error {
+        Error::TimedOut { what: self.handle.what.clone(), doing: "sending to" }
+    }
+
+    /// Waits until the obstacle may be gone.
+    #[cold]
+    #[inline(never)]
+    fn wait_many(&mut self, obstacle: Claim, deadline: Deadline) -> Result<()> {
+        let Link::Many(ring, _) = &self.link else { return Ok(()) };
+        let found = match obstacle {
+            Claim::Claimed(_) | Claim::Lost if deadline.is_over() => return Err(self.timed_out()),
+            Claim::Claimed(_) | Claim::Lost => return Ok(()),
+            Claim::Blocked(found) => {
+                if !self.handle.spinner.watch_claim(|| ring.load(found.position) != found.word) {
+                    ring.revoke(found);
+                }
+                return Ok(());
+            }
+            Claim::Full(found) => found,
+        };
+        if deadline == Deadline::Now {
+            return Err(self.full());
+        }
+        let changed = || ring.load(found.position) != found.word;
+        if self.handle.spinner.watch(deadline, changed) {
+            return Ok(());
+        }
+        if deadline.is_over() {
+            return Err(self.timed_out());
+        }
+        if self.handle.spinner.sleeps() {
+            ring.sleep(found, self.handle.sleep_until(deadline), || true);
+        }
+        self.handle.round();
+        Ok(())
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn wait_one(&mut self, deadline: Deadline) -> Result<()> {
+        let Link::One(pair, side) = &mut self.link else { return Ok(()) };
+        if deadline == Deadline::Now {
+            return Err(self.full());
+        }
+        if self.handle.spinner.watch(deadline, || pair.room(side) > 0) {
+            return Ok(());
+        }
+        if deadline.is_over() {
+            return Err(self.timed_out());
+        }
+        if self.handle.spinner.sleeps() {
+            let until = self.handle.sleep_until(deadline);
+            if !pair.sleep(Bed::Sender, until, || pair.room(side) == 0) {
+                return Err(super::no_barrier(&self.handle.what));
+            }
+        }
+        self.handle.round();
+        Ok(())
+    }
+
+    pub(crate) fn try_clone(&self) -> Result<Self> {
+        self.handle.check()?;
+        Self::new(self.handle.attachment.clone(), self.handle.mode)
+    }
+
+    pub(crate) fn receiver(&self) -> Result<ShmReceiver> {
+        self.handle.check()?;
+        ShmReceiver::new(self.handle.attachment.clone(), self.handle.mode)
+    }
+
+    pub(crate) fn descriptor(&self) -> Result<BorrowedFd<'_>> {
+        self.handle.descriptor()
+    }
+}

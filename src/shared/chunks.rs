@@ -1,0 +1,274 @@
+//! The chunks that hold what is too large for a slot: one word each says whose it is.
+//!
+//! ```text
+//!  63               32 31          16 15     8 7      0
+//! ┌───────────────────┬──────────────┬────────┬────────┐      descriptor, 64 B:
+//! │ version 32        │ holder 16    │ flags 8│ state 8│      word │ data offset │ length │ reserved
+//! └───────────────────┴──────────────┴────────┴────────┘
+//! ```
+//!
+//! FREE → LOANED(sender) → QUEUED(sender) → HELD(receiver) → FREE. Every step is a compare-and-swap from the exact
+//! word, and the version advances with every loan: who lost a race cannot act on a successor's chunk. Whatever
+//! else says where chunks are is a hint.
+//!
+//! Facts:
+//! - **written**: the chunk's bytes and length are written. Given by LOANED → QUEUED, taken by QUEUED → HELD.
+//! - **read**: its last reader is done. Given by → FREE, taken by FREE → LOANED.
+//!
+//! - **returned**: a chunk is RETURNED. Given by the hint RETURNED, which a walk clears before it looks.
+//!
+//! The take of a chunk is QUEUED → HELD: from then on the message is the receiver's, and anyone may empty the slot
+//! that still names it. With `ack=release` a dead receiver's chunk becomes RETURNED, and whoever receives next
+//! holds it first.
+
+use crate::atomic::Ordering::{AcqRel, Acquire, Relaxed};
+use crate::atomic::{AtomicU64, fence_after_update};
+
+use super::Contradiction;
+use super::layout::{self, CHUNK_BYTES, CHUNKS, Layout};
+use super::memory::Memory;
+
+/// A chunk's word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Word(pub(crate) u64);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum State {
+    Free,
+    Loaned,
+    Queued,
+    Held,
+    Returned,
+}
+
+/// The chunk's memory was given back to the system and must be reserved again.
+const PUNCHED: u64 = 1 << 8;
+/// It was held before, by a receiver that died.
+const REDELIVERED: u64 = 1 << 9;
+
+impl Word {
+    fn next(self, state: State, holder: u16) -> Self {
+        Self(self.0 & !0xffff_00ff | state as u64 | u64::from(holder) << 16)
+    }
+
+    pub(crate) fn is(self, state: State) -> bool {
+        self.0 & 0xff == state as u64
+    }
+
+    pub(crate) fn holder(self) -> u16 {
+        (self.0 >> 16) as u16
+    }
+
+    pub(crate) fn version(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+
+    pub(crate) fn punched(self) -> bool {
+        self.0 & PUNCHED != 0
+    }
+
+    pub(crate) fn redelivered(self) -> bool {
+        self.0 & REDELIVERED != 0
+    }
+}
+
+/// A chunk in this process's hands: loaned, queued or held, by the exact word.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Chunk {
+    pub(crate) id: u32,
+    pub(crate) word: Word,
+    /// Where its bytes lie in the segment; inside it.
+    pub(crate) offset: u64,
+    /// The message's size.
+    pub(crate) len: u64,
+}
+
+impl Chunk {
+    /// What a slot says to name it.
+    pub(crate) fn reference(&self) -> u64 {
+        u64::from(self.id) | u64::from(self.word.version()) << 32
+    }
+}
+
+/// The descriptors of a segment's chunks.
+#[derive(Clone)]
+pub(crate) struct Chunks {
+    memory: Memory,
+    at: u64,
+    data: u64,
+}
+
+impl Chunks {
+    pub(crate) fn new(memory: Memory, layout: &Layout) -> Self {
+        Self { memory, at: layout.chunks, data: layout.data }
+    }
+
+    fn descriptor(&self, id: u32) -> u64 {
+        self.at + u64::from(id) * CHUNK_BYTES
+    }
+
+    #[inline(always)]
+    fn word(&self, id: u32) -> &AtomicU64 {
+        self.memory.word(self.descriptor(id))
+    }
+
+    pub(crate) fn load(&self, id: u32) -> Word {
+        // takes: written, read (by what the word says)
+        Word(self.word(id).load(Acquire))
+    }
+
+    #[inline(always)]
+    fn replace(&self, id: u32, old: Word, new: Word) -> bool {
+        // gives: written, read (by what the new word says); takes: written, read (by what the old one said)
+        self.word(id).compare_exchange(old.0, new.0, AcqRel, Relaxed).is_ok()
+    }
+
+    /// FREE → LOANED.
+    pub(crate) fn loan(&self, id: u32, me: u16) -> Option<Word> {
+        let old = self.load(id);
+        if !old.is(State::Free) {
+            return None;
+        }
+        let next = old.next(State::Loaned, me);
+        let next = Word((next.0 & !REDELIVERED).wrapping_add(1 << 32));
+        self.replace(id, old, next).then_some(next)
+    }
+
+    /// The loaned chunk's memory is there (again).
+    pub(crate) fn mark_backed(&self, id: u32, loaned: Word, backed: bool) -> Result<Word, Contradiction> {
+        let next = Word(if backed { loaned.0 & !PUNCHED } else { loaned.0 | PUNCHED });
+        self.step(id, loaned, next)
+    }
+
+    fn step(&self, id: u32, old: Word, next: Word) -> Result<Word, Contradiction> {
+        match old == next || self.replace(id, old, next) {
+            true => Ok(next),
+            false => Err(Contradiction("a chunk was taken out of its holder's hands")),
+        }
+    }
+
+    /// LOANED → QUEUED. From here on only its receiver touches its bytes.
+    #[inline]
+    pub(crate) fn queue(&self, chunk: &mut Chunk) -> Result<(), Contradiction> {
+        if chunk.word.is(State::Queued) {
+            return Ok(());
+        }
+        let at = self.descriptor(chunk.id);
+        self.memory.word(at + 8).store(chunk.offset, Relaxed);
+        self.memory.word(at + 16).store(chunk.len, Relaxed);
+        let next = chunk.word.next(State::Queued, chunk.word.holder());
+        chunk.word = self.step(chunk.id, chunk.word, next)?;
+        Ok(())
+    }
+
+    /// QUEUED → LOANED: its slot was never committed.
+    pub(crate) fn unqueue(&self, chunk: &mut Chunk) -> Result<(), Contradiction> {
+        let next = chunk.word.next(State::Loaned, chunk.word.holder());
+        chunk.word = self.step(chunk.id, chunk.word, next)?;
+        Ok(())
+    }
+
+    /// QUEUED → HELD: takes the message that a slot names. `None`: it was taken before.
+    #[inline]
+    pub(crate) fn hold(&self, reference: u64, me: u16) -> Result<Option<Chunk>, Contradiction> {
+        let (id, version) = (reference as u32, (reference >> 32) as u32);
+        if u64::from(id) >= CHUNKS {
+            return Err(Contradiction("a slot names a chunk that cannot exist"));
+        }
+        let old = self.load(id);
+        if old.version() != version || !old.is(State::Queued) {
+            return Ok(None);
+        }
+        self.hold_exactly(id, old, me)
+    }
+
+    fn hold_exactly(&self, id: u32, old: Word, me: u16) -> Result<Option<Chunk>, Contradiction> {
+        let word = old.next(State::Held, me);
+        if !self.replace(id, old, word) {
+            return Ok(None);
+        }
+        let at = self.descriptor(id);
+        let (offset, len) = (self.memory.word(at + 8).load(Relaxed), self.memory.word(at + 16).load(Relaxed));
+        if offset < self.data || !self.memory.holds(offset, len) {
+            return Err(Contradiction("a chunk lies outside the segment"));
+        }
+        Ok(Some(Chunk { id, word, offset, len }))
+    }
+
+    /// RETURNED → HELD: what a dead receiver did not release comes again.
+    pub(crate) fn hold_returned(&self, known: u32, me: u16) -> Result<Option<Chunk>, Contradiction> {
+        let returned = self.memory.word(layout::RETURNED);
+        if returned.load(Relaxed) == 0 {
+            return Ok(None);
+        }
+        // Cleared before the walk: whoever returns one meanwhile sets it again.
+        // takes: returned; gives: returned. The fence orders: the clearing before the walk
+        returned.swap(0, AcqRel);
+        fence_after_update();
+        for id in 0..known {
+            let word = self.load(id);
+            if word.is(State::Returned)
+                && let Some(chunk) = self.hold_exactly(id, word, me)?
+            {
+                // More may be waiting.
+                returned.store(1, Relaxed);
+                return Ok(Some(chunk));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether a chunk waits to come again.
+    pub(crate) fn any_returned(&self, known: u32) -> bool {
+        (0..known).any(|id| self.load(id).is(State::Returned))
+    }
+
+    /// → FREE, and wakes senders that wait for a chunk.
+    #[inline]
+    pub(crate) fn release(&self, chunk: Chunk) {
+        if self.replace(chunk.id, chunk.word, chunk.word.next(State::Free, 0)) {
+            self.wake_waiting();
+        }
+    }
+
+    fn wake_waiting(&self) {
+        let sleepers = self.memory.word(layout::POOL_SLEEPERS);
+        // orders: the release of the chunk before the look for sleepers; see Pool::sleep
+        fence_after_update();
+        let seen = sleepers.load(Relaxed);
+        if seen & 1 != 0 && sleepers.compare_exchange(seen, seen.wrapping_add(1), Relaxed, Relaxed).is_ok() {
+            self.memory.wake(layout::POOL_SLEEPERS);
+        }
+    }
+
+    /// Repairs one chunk of a dead participant. `queued` says whether a committed slot names it, `lease` whether
+    /// what it held comes again. True: it became RETURNED.
+    pub(crate) fn reap(
+        &self,
+        id: u32,
+        dead: u16,
+        lease: bool,
+        queued: &dyn Fn(u64) -> bool,
+        still_dead: &dyn Fn() -> bool,
+    ) -> bool {
+        let word = self.load(id);
+        if word.holder() != dead || !still_dead() {
+            return false;
+        }
+        let chunk = Chunk { id, word, offset: 0, len: 0 };
+        if word.is(State::Held) && lease {
+            let next = Word(word.next(State::Returned, 0).0 | REDELIVERED);
+            let returned = self.replace(id, word, next);
+            if returned {
+                // gives: returned; takes: returned (by who cleared the hint)
+                self.memory.word(layout::RETURNED).fetch_add(1, AcqRel);
+            }
+            return returned;
+        }
+        let unnamed = word.is(State::Queued) && !queued(chunk.reference());
+        if unnamed || word.is(State::Loaned) || word.is(State::Held) {
+            self.release(chunk);
+        }
+        false
+    }
+}

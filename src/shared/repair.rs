@@ -1,0 +1,120 @@
+//! What is done for the dead, by anyone, any number at once, and again by others if the repairer dies too.
+//!
+//! Every repair is a compare-and-swap from the exact word that names the dead, and the place is freed last: as
+//! long as its word is the one that was found dead, nobody else can bear its name. So each word is read first,
+//! then the place is looked at again, then the word is replaced.
+
+use std::collections::HashSet;
+
+use crate::atomic::Ordering::{Acquire, Relaxed};
+
+use super::chunks::Chunks;
+use super::extents::{Backing, Extents};
+use super::layout::{self, Ack, Layout, Peers};
+use super::memory::Memory;
+use super::pair::{Bed, Pair};
+use super::participants::{Locks, Participants, Place};
+use super::ring::Ring;
+use super::slot::About;
+
+/// All structures of a segment.
+#[derive(Clone)]
+pub(crate) struct Structures {
+    pub(crate) memory: Memory,
+    pub(crate) layout: Layout,
+    pub(crate) participants: Participants,
+    pub(crate) chunks: Chunks,
+    pub(crate) ring: Ring,
+    pub(crate) pair: Pair,
+}
+
+impl Structures {
+    pub(crate) fn new(memory: Memory, layout: Layout) -> Self {
+        Self {
+            participants: Participants::new(memory.clone(), &layout),
+            chunks: Chunks::new(memory.clone(), &layout),
+            ring: Ring::new(memory.clone(), &layout),
+            pair: Pair::new(memory.clone(), &layout),
+            memory,
+            layout,
+        }
+    }
+
+    /// Repairs what all dead participants held. True: there was one.
+    pub(crate) fn reap(&self, locks: &dyn Locks, me: Option<Place>, backing: &dyn Backing) -> bool {
+        let mut any = false;
+        let others = self.participants.taken().filter(|place| Some(place.owner()) != me.map(Place::owner));
+        for place in others {
+            if self.participants.is_dead(locks, place) {
+                self.repair(place, backing);
+                any = true;
+            }
+        }
+        if any {
+            self.wake_receivers();
+        }
+        any
+    }
+
+    /// Repairs what one place held that died, or that leaves; frees it.
+    pub(crate) fn repair(&self, dead: Place, backing: &dyn Backing) {
+        let still_dead = || self.participants.is(dead);
+        if self.layout.config.peers == Peers::Many {
+            self.ring.reap(dead.owner(), still_dead);
+        }
+        self.repair_chunks(dead, backing, &still_dead);
+        self.participants.reap_endpoints(dead, still_dead);
+        self.participants.free(dead);
+    }
+
+    fn repair_chunks(&self, dead: Place, backing: &dyn Backing, still_dead: &dyn Fn() -> bool) {
+        let mut extents = Extents::new(self.memory.clone(), &self.layout);
+        // What cannot be finished for want of memory holds no chunks yet.
+        extents.refresh(backing).ok();
+        let chunks = extents.chunks_known();
+        if chunks == 0 {
+            return;
+        }
+        // The dead's claims are void by now: no slot will name a chunk of his that none names yet.
+        let named: HashSet<u64> = self.named_chunks().collect();
+        let lease = self.layout.config.ack == Ack::OnRelease;
+        for id in 0..chunks {
+            self.chunks.reap(id, dead.owner(), lease, &|reference| named.contains(&reference), still_dead);
+        }
+        if lease {
+            // A receiver that died after it cleared the hint may have left chunks that are RETURNED.
+            self.memory.word(layout::RETURNED).store(1, Relaxed);
+        }
+    }
+
+    /// The chunks that committed slots name.
+    fn named_chunks(&self) -> Box<dyn Iterator<Item = u64> + '_> {
+        let payload = layout::payload_at(self.layout.config.slot_bytes);
+        let slots: Box<dyn Iterator<Item = u64>> = match self.layout.config.peers {
+            Peers::Many => Box::new(self.ring.full_slots()),
+            Peers::One => Box::new(self.pair.full_slots()),
+        };
+        // takes: written (of the chunk; the slot's state gave filled)
+        Box::new(
+            slots
+                .filter(|slot| About(self.memory.word(slot + 8).load(Relaxed)).is_chunk())
+                .map(move |slot| self.memory.word(slot + payload).load(Acquire)),
+        )
+    }
+
+    /// Makes sleeping receivers look again: a sender came, went or died, or a chunk returned.
+    pub(crate) fn wake_receivers(&self) {
+        match self.layout.config.peers {
+            Peers::Many => self.ring.wake_receivers(),
+            Peers::One => self.pair.rouse(Bed::Receiver),
+        }
+    }
+
+    /// Messages that wait in slots.
+    pub(crate) fn depth(&self) -> u64 {
+        match self.layout.config.peers {
+            Peers::Many => self.ring.full_slots().count() as u64,
+            Peers::One => self.pair.full_slots().count() as u64,
+        }
+    }
+}

@@ -1,0 +1,353 @@
+//! The ring of slots, many to many.
+//!
+//! Position `p` lies in slot `p mod slots` at lap `p / slots`. The truth is in the slots' state words
+//! ([`Slot`]); TAIL and HEAD are hints that save walking.
+//!
+//! Facts, each held by a word and handed over by it:
+//! - **claimed**(p): every position up to and including p is claimed or passed over. A claim of p is tried only by
+//!   one who knows claimed(p-1); so messages lie in the order of their claims, and no hole is ever left behind.
+//! - **filled**(p): the slot's message is written whole. Given by the commit, taken by whoever finds FULL.
+//! - **taken**(p): every position up to and including p is taken or passed over, and no one reads the slot for it
+//!   any more. A slot is claimed for the next lap only by one who knows it.
+//! - **acknowledged**: the owner of a revoked claim writes into its slot no more. Given by the owner, or by its
+//!   death; only then is the slot EMPTY again.
+//!
+//! A claim may be revoked at any time by anyone, its owner alive or not: its commit then fails, and it sends again
+//! from its own copy. No user code runs between claim and commit, or while a slot is held: there is no other way
+//! for a slot to be held at all.
+
+use crate::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
+use crate::atomic::fence;
+use crate::deadline::Deadline;
+
+use super::Contradiction;
+use super::layout::{self, Layout, SLOT_MIN};
+use super::memory::Memory;
+use super::slot::{Slot, State};
+
+/// The ring of a segment; a handle's own copy of where it lies.
+#[derive(Clone)]
+pub(crate) struct Ring {
+    memory: Memory,
+    slots: u64,
+    count: u64,
+    shift: u32,
+    capacity: u64,
+}
+
+/// Where a handle believes the ring's end to be. Never ahead of the truth, so always a sound place to start.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Cursor {
+    pub(crate) position: u64,
+    seen_head: u64,
+}
+
+/// A slot and the exact word it was found with: what a compare-and-swap starts from.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Found {
+    pub(crate) position: u64,
+    pub(crate) word: Slot,
+}
+
+/// What came of trying to claim.
+pub(crate) enum Claim {
+    /// The slot is ours: write, then commit.
+    Claimed(Found),
+    /// No room until this message is taken.
+    Full(Found),
+    /// Another's claim stands where room should be.
+    Blocked(Found),
+    /// Others were faster at every step.
+    Lost,
+}
+
+/// What stands at the front.
+pub(crate) enum Front {
+    /// A message.
+    Full(Found),
+    /// Nothing was sent that was not taken; sleep on this word.
+    Empty(Found),
+    /// A claim that is not committed.
+    Blocked(Found),
+    /// Others were faster at every step.
+    Lost,
+}
+
+impl Ring {
+    pub(crate) fn new(memory: Memory, layout: &Layout) -> Self {
+        let (slots, count, capacity) = (layout.slots, layout.slot_count, layout.config.capacity);
+        Self { memory, slots, count, shift: count.trailing_zeros(), capacity }
+    }
+
+    /// A cursor for a new handle.
+    pub(crate) fn cursor(&self, hint: u64) -> Cursor {
+        // takes: claimed, taken (of all positions below TAIL or HEAD)
+        Cursor { position: self.memory.word(hint).load(Acquire), seen_head: self.head() }
+    }
+
+    fn head(&self) -> u64 {
+        // takes: taken (of all positions below)
+        self.memory.word(layout::HEAD).load(Acquire)
+    }
+
+    #[inline(always)]
+    pub(crate) fn slot(&self, position: u64) -> u64 {
+        self.slots + (position & (self.count - 1)) * SLOT_MIN
+    }
+
+    #[inline(always)]
+    fn lap(&self, position: u64) -> u64 {
+        position >> self.shift
+    }
+
+    #[inline(always)]
+    pub(crate) fn load(&self, position: u64) -> Slot {
+        // takes: claimed, filled, taken, acknowledged (by what the word says)
+        Slot(self.memory.word(self.slot(position)).load(Acquire))
+    }
+
+    /// Replaces exactly `found`; if it had sleepers and the new word is not theirs to wait for, they wake.
+    #[inline(always)]
+    fn replace(&self, found: Found, new: Slot) -> bool {
+        let word = self.memory.word(self.slot(found.position));
+        // gives: claimed, taken, acknowledged (by what the new word says); takes: claimed, filled, taken
+        word.compare_exchange(found.word.0, new.0, AcqRel, Relaxed).is_ok()
+    }
+
+    fn wake(&self, found: Found) {
+        if found.word.waited_for() {
+            self.memory.wake(self.slot(found.position));
+        }
+    }
+
+    /// How many steps a walk may have: a lap, and what others add meanwhile.
+    fn patience(&self) -> u64 {
+        4 * self.count + 64
+    }
+
+    /// The first position that can matter after a slot was found `laps` ahead of `position`: the slot's own lap
+    /// proves that all before its last round are done. The shared hint may know more.
+    fn jump(&self, position: u64, laps: i64, hint: u64) -> u64 {
+        let proven = position.wrapping_add((laps as u64 - 1) << self.shift).wrapping_add(1);
+        // takes: claimed, taken (of all positions below TAIL or HEAD)
+        let hinted = self.memory.word(hint).load(Acquire);
+        if hinted.wrapping_sub(proven) as i64 > 0 { hinted } else { proven }
+    }
+
+    /// Tries to claim the next position for `me`.
+    #[inline]
+    pub(crate) fn claim(&self, cursor: &mut Cursor, me: u16) -> Result<Claim, Contradiction> {
+        for _ in 0..self.patience() {
+            let position = cursor.position;
+            let word = self.load(position);
+            let found = Found { position, word };
+            match word.laps_after(self.lap(position)) {
+                0 if word.is(State::Empty) => {
+                    if let Some(refusal) = self.refusal(cursor, position)? {
+                        return Ok(refusal);
+                    }
+                    let claimed = Slot::new(State::Claimed, self.lap(position), me).waiting_as(word);
+                    if self.replace(found, claimed) {
+                        self.wake(found);
+                        self.claimed_up_to(cursor, position);
+                        return Ok(Claim::Claimed(Found { position, word: claimed }));
+                    }
+                }
+                0 => {
+                    if word.is(State::Claimed) {
+                        self.wake(found); // its owner may be dead, between its claim and its wake
+                    }
+                    cursor.position = self.jump(position, 1, layout::TAIL);
+                }
+                laps @ 1.. => cursor.position = self.jump(position, laps, layout::TAIL),
+                -1 => match word.state() {
+                    Some(State::Full) => return Ok(Claim::Full(found)),
+                    Some(State::Claimed) => return Ok(Claim::Blocked(found)),
+                    Some(State::Void) => self.pass_over(cursor, found),
+                    Some(State::Empty) | None => {
+                        return Err(Contradiction("a slot is behind the ring's tail"));
+                    }
+                },
+                _ => return Err(Contradiction("a slot is laps behind the ring's tail")),
+            }
+        }
+        Ok(Claim::Lost)
+    }
+
+    fn claimed_up_to(&self, cursor: &mut Cursor, position: u64) {
+        cursor.position = position.wrapping_add(1);
+        // gives: claimed(position)
+        self.memory.word(layout::TAIL).store(cursor.position, Release);
+    }
+
+    /// A quarantined slot: this lap goes by without it.
+    fn pass_over(&self, cursor: &mut Cursor, found: Found) {
+        let passed = Slot::new(State::Void, self.lap(found.position), found.word.owner());
+        if self.replace(found, passed) {
+            self.wake(found);
+            self.claimed_up_to(cursor, found.position);
+        }
+    }
+
+    /// Why a free slot may not be claimed all the same: the capacity is smaller than the number of slots.
+    fn refusal(&self, cursor: &mut Cursor, position: u64) -> Result<Option<Claim>, Contradiction> {
+        if self.capacity == self.count || position.wrapping_sub(cursor.seen_head) < self.capacity {
+            return Ok(None);
+        }
+        cursor.seen_head = self.head();
+        let mut oldest = position.wrapping_sub(self.capacity);
+        if (oldest.wrapping_sub(cursor.seen_head) as i64) < 0 {
+            return Ok(None);
+        }
+        for _ in 0..self.count {
+            let word = self.load(oldest);
+            let found = Found { position: oldest, word };
+            match (word.laps_after(self.lap(oldest)), word.state()) {
+                (1.., _) => return Ok(None),
+                (0, Some(State::Full)) => return Ok(Some(Claim::Full(found))),
+                (0, Some(State::Claimed)) => return Ok(Some(Claim::Blocked(found))),
+                (0, Some(State::Void)) => oldest = oldest.wrapping_sub(1),
+                _ => return Err(Contradiction("an unclaimed slot lies behind the ring's tail")),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Commits a claim whose message is written. False: it was revoked, and nothing was sent.
+    #[inline]
+    pub(crate) fn commit(&self, claim: Found) -> Result<bool, Contradiction> {
+        let full = Slot::new(State::Full, claim.word.lap(), claim.word.owner());
+        let word = self.memory.word(self.slot(claim.position));
+        // gives: filled(position)
+        if word.compare_exchange(claim.word.0, full.0, Release, Relaxed).is_ok() {
+            return Ok(true);
+        }
+        self.acknowledge(claim).map(|()| false)
+    }
+
+    /// The owner of a revoked claim gives the slot back.
+    #[cold]
+    fn acknowledge(&self, claim: Found) -> Result<(), Contradiction> {
+        for _ in 0..self.patience() {
+            let word = self.load(claim.position);
+            if !word.is(State::Void) || word.owner() != claim.word.owner() {
+                return Err(Contradiction("a claim is neither ours nor revoked"));
+            }
+            if self.release_void(Found { position: claim.position, word }) {
+                return Ok(());
+            }
+        }
+        Err(Contradiction("a revoked claim changes without end"))
+    }
+
+    /// VOID → EMPTY of the next lap; only for the owner, or when it is known to be dead.
+    fn release_void(&self, found: Found) -> bool {
+        let emptied = Slot::new(State::Empty, found.word.lap() + 1, 0).waiting_as(found.word);
+        let released = self.replace(found, emptied);
+        if released {
+            self.wake(found);
+        }
+        released
+    }
+
+    /// Revokes a claim that holds others up, its owner alive, stopped or dead.
+    pub(crate) fn revoke(&self, found: Found) -> bool {
+        let void = Slot::new(State::Void, found.word.lap(), found.word.owner()).waiting_as(found.word);
+        let revoked = self.replace(found, void);
+        if revoked {
+            self.wake(found);
+        }
+        revoked
+    }
+
+    /// Looks for the first message.
+    #[inline]
+    pub(crate) fn front(&self, cursor: &mut Cursor) -> Result<Front, Contradiction> {
+        for _ in 0..self.patience() {
+            let position = cursor.position;
+            let word = self.load(position);
+            let found = Found { position, word };
+            match (word.laps_after(self.lap(position)), word.state()) {
+                (0, Some(State::Full)) => return Ok(Front::Full(found)),
+                (0, Some(State::Empty)) | (-1, Some(State::Void)) => return Ok(Front::Empty(found)),
+                (0, Some(State::Claimed)) => return Ok(Front::Blocked(found)),
+                (0, Some(State::Void)) => self.taken_up_to(cursor, position),
+                (laps @ 1.., Some(_)) => cursor.position = self.jump(position, laps, layout::HEAD),
+                _ => return Err(Contradiction("a slot is behind the ring's head")),
+            }
+        }
+        Ok(Front::Lost)
+    }
+
+    #[inline(always)]
+    fn taken_up_to(&self, cursor: &mut Cursor, position: u64) {
+        cursor.position = position.wrapping_add(1);
+        // gives: taken(position)
+        self.memory.word(layout::HEAD).store(cursor.position, Release);
+    }
+
+    /// Takes a message whose bytes were copied out. False: somebody else has it, or a sender fell asleep on it;
+    /// the copy is worthless.
+    #[inline]
+    pub(crate) fn take(&self, cursor: &mut Cursor, found: Found) -> bool {
+        let emptied = Slot::new(State::Empty, found.word.lap() + 1, 0).waiting_as(found.word);
+        if !self.replace(found, emptied) {
+            return false;
+        }
+        self.wake(found);
+        self.taken_up_to(cursor, found.position);
+        true
+    }
+
+    /// Sleeps until the word changes, unless `still` finds that there is something to do.
+    pub(crate) fn sleep(&self, found: Found, until: Deadline, still: impl FnOnce() -> bool) {
+        let waiting = found.word.with_waiting();
+        if waiting != found.word && !self.replace(found, waiting) {
+            return;
+        }
+        // orders: the waiting bit before the look in `still`; see `wake_receivers`
+        fence(SeqCst);
+        if still() {
+            self.memory.sleep(self.slot(found.position), waiting.0, until);
+        }
+    }
+
+    /// Makes sleeping receivers look again: something changed that is no message.
+    pub(crate) fn wake_receivers(&self) {
+        // orders: the change before the look for a waiting bit; see `sleep`
+        fence(SeqCst);
+        let mut cursor = self.cursor(layout::HEAD);
+        if let Ok(Front::Empty(found)) = self.front(&mut cursor)
+            && found.word.waited_for()
+            && self.replace(found, found.word.without_waiting())
+        {
+            self.wake(found);
+        }
+    }
+
+    /// Repairs what a dead participant held. `still_dead` says whether the place still names it: asked after each
+    /// look at a word, so that a successor in the same place is never robbed.
+    pub(crate) fn reap(&self, dead: u16, still_dead: impl Fn() -> bool) {
+        for position in 0..self.count {
+            for _ in 0..2 {
+                let word = self.load(position);
+                if word.owner() != dead || !still_dead() {
+                    break;
+                }
+                let found = Found { position, word };
+                match word.state() {
+                    Some(State::Claimed) => drop(self.revoke(found)),
+                    Some(State::Void) => drop(self.release_void(found)),
+                    _ => break,
+                }
+            }
+        }
+    }
+
+    /// The slots whose messages wait.
+    pub(crate) fn full_slots(&self) -> impl Iterator<Item = u64> {
+        (0..self.count)
+            .filter(|position| self.load(*position).is(State::Full))
+            .map(|position| self.slot(position))
+    }
+}

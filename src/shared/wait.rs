@@ -1,0 +1,108 @@
+//! Spinning before sleeping.
+//!
+//! Waking a process that sleeps on another core costs 20 µs; watching a word for a while costs nothing but the
+//! core's time. So whoever waits watches first, for as long as watching has lately been worth it: each wait that
+//! ended while watching raises the budget, each that ended in sleep halves it. On one processor nobody else can
+//! run meanwhile, and watching is never worth it.
+
+use std::hint::spin_loop;
+use std::time::{Duration, Instant};
+
+use crate::deadline::Deadline;
+
+/// How an endpoint waits (`wait=`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum WaitMode {
+    /// Watch for a bounded time, then sleep.
+    Adaptive,
+    /// Watch until it happens.
+    Spin,
+    /// Sleep at once.
+    Sleep,
+}
+
+/// Looks without a look at the clock.
+const SHORT: u32 = 64;
+const BUDGET_MAX: Duration = Duration::from_micros(50);
+const BUDGET_MIN: Duration = Duration::from_micros(2);
+/// Somebody's claim in the way is watched for so long, then revoked.
+const CLAIM_PATIENCE: Duration = Duration::from_micros(30);
+/// How long one sleep lasts while peers are attached that could die unnoticed.
+pub(crate) const IDLE: Duration = Duration::from_millis(100);
+/// How long one sleep lasts while a named peer is waited for.
+pub(crate) const WATCH: Duration = Duration::from_millis(5);
+
+/// One endpoint's way of waiting.
+#[derive(Debug, Clone)]
+pub(crate) struct Spinner {
+    mode: WaitMode,
+    alone: bool,
+    budget: Duration,
+}
+
+impl Spinner {
+    pub(crate) fn new(mode: WaitMode, processors: usize) -> Self {
+        Self { mode, alone: processors == 1, budget: BUDGET_MAX }
+    }
+
+    /// Watches until `done`, the end of the budget, or the deadline. False: it is time to sleep (or to give up).
+    #[inline]
+    pub(crate) fn watch(&mut self, deadline: Deadline, mut done: impl FnMut() -> bool) -> bool {
+        if self.mode == WaitMode::Sleep || self.alone && self.mode == WaitMode::Adaptive {
+            return done();
+        }
+        for _ in 0..SHORT {
+            if done() {
+                return true;
+            }
+            spin_loop();
+        }
+        self.watch_on(deadline, done)
+    }
+
+    fn watch_on(&mut self, deadline: Deadline, mut done: impl FnMut() -> bool) -> bool {
+        let spinning = self.mode == WaitMode::Spin;
+        let end = Instant::now() + if spinning { IDLE } else { self.budget };
+        loop {
+            for _ in 0..SHORT {
+                if done() {
+                    self.budget = (self.budget * 2).min(BUDGET_MAX);
+                    return true;
+                }
+                spin_loop();
+            }
+            if self.alone {
+                std::thread::yield_now();
+            }
+            let now = Instant::now();
+            if now >= end || matches!(deadline, Deadline::At(at) if now >= at) {
+                self.budget = (self.budget / 2).max(BUDGET_MIN);
+                return false;
+            }
+        }
+    }
+
+    /// Whether to sleep when watching did not help.
+    pub(crate) fn sleeps(&self) -> bool {
+        self.mode != WaitMode::Spin
+    }
+
+    /// Watches a claim that stands in the way. False: revoke it.
+    pub(crate) fn watch_claim(&self, mut done: impl FnMut() -> bool) -> bool {
+        let end = Instant::now() + CLAIM_PATIENCE;
+        loop {
+            for _ in 0..SHORT {
+                if done() {
+                    return true;
+                }
+                spin_loop();
+            }
+            if Instant::now() >= end {
+                return done();
+            }
+            if self.alone {
+                std::thread::yield_now(); // its owner cannot run while we do
+            }
+        }
+    }
+}
