@@ -47,6 +47,16 @@ pub(crate) fn count(text: &str) -> Result<u64, String> {
     text.parse().map_err(|_| "write a whole number".to_owned())
 }
 
+/// Reads a count of bytes: decimal with K, M, G or T for powers of 1024, or hexadecimal after `0x`.
+pub(crate) fn size(text: &str) -> Result<u64, String> {
+    let number = match text.strip_prefix("0x") {
+        Some(digits) => u64::from_str_radix(digits, 16).ok(),
+        None => narrows::address::parse_size(text),
+    };
+    number
+        .ok_or_else(|| "write digits, with K, M, G or T for powers of 1024, or 0x and hexadecimal".to_owned())
+}
+
 /// An argument's bytes, whatever they are.
 pub(crate) fn bytes(arguments: &[OsString]) -> impl Iterator<Item = &[u8]> {
     arguments.iter().map(|argument| argument.as_bytes())
@@ -64,7 +74,10 @@ mod tests {
     }
 
     #[test]
-    fn durations_are_read_as_people_write_them() {
+    fn sizes_and_durations_are_read_as_people_write_them() {
+        assert_eq!(size("0x1F"), Ok(31));
+        assert_eq!(size("2K"), Ok(2048));
+        assert!(size("-1").is_err() && size("0x").is_err() && size("").is_err());
         assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
         assert_eq!(duration("10s"), Ok(Duration::from_secs(10)));
         assert!(duration("10").unwrap_err().contains("10s"));

@@ -55,6 +55,13 @@ impl<'a> Messages<'a> {
     }
 }
 
+/// All of standard input; more than `limit` bytes are not waited for.
+pub(crate) fn read_all(limit: u64) -> anyhow::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    while bytes.len() as u64 <= limit && read_more(&mut bytes)? > 0 {}
+    Ok(bytes)
+}
+
 /// Waits for bytes, adds them and gives their number, 0 at the end.
 fn read_more(buffer: &mut Vec<u8>) -> anyhow::Result<usize> {
     let stdin = std::io::stdin();

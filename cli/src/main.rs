@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `send` `recv` | messages, from and to the shell |
 //! | `ls` `rm` | what exists, and its removal |
+//! | `peek` `poke` | plain bytes of shared memory and files |
 //! | `mechanisms` | the table of transports |
 //! | `arguments` `exit` | how every verb reads its words, and how it ends |
 //! | `interrupt` `input` `output` | waiting that Ctrl-C ends in order, standard input and output |
@@ -17,6 +18,8 @@ mod interrupt;
 mod ls;
 mod mechanisms;
 mod output;
+mod peek;
+mod poke;
 mod recv;
 mod rm;
 mod send;
@@ -53,6 +56,8 @@ enum Verb {
     Recv(recv::Args),
     Ls(ls::Args),
     Rm(rm::Args),
+    Peek(peek::Args),
+    Poke(poke::Args),
     Mechanisms(mechanisms::Args),
 }
 
@@ -62,6 +67,8 @@ fn main() -> ExitCode {
         Verb::Recv(args) => recv::run(&args),
         Verb::Ls(args) => ls::run(&args),
         Verb::Rm(args) => rm::run(&args),
+        Verb::Peek(args) => peek::run(&args),
+        Verb::Poke(args) => poke::run(&args),
         Verb::Mechanisms(args) => mechanisms::run(&args),
     };
     result.map_or_else(|error| exit::report(&error), |()| ExitCode::SUCCESS)
