@@ -157,8 +157,14 @@ fn a_name_is_removed_by_one_at_a_time() {
     let error = segment.unlink(Deadline::from(Duration::from_millis(20))).unwrap_err();
     assert!(matches!(error, Error::TimedOut { .. }), "{error}");
     assert!(name.path().exists());
+    let opened = || {
+        let links = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
+        links.filter(|link| std::fs::read_link(link.path()).is_ok_and(|file| file == name.path())).count()
+    };
+    let before = opened();
     std::thread::scope(|scope| {
         let slow = scope.spawn(|| segment.unlink(Deadline::Never));
+        eventually("it has looked at the name and waits for the lock", || opened() == before + 2);
         // The helper puts a successor in the place before it lets go.
         std::fs::remove_file(name.path()).unwrap();
         let successor = name.create().unwrap();
