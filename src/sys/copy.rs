@@ -1,13 +1,12 @@
 //! The one way in which bytes that a peer may be writing are copied.
 //!
 //! A peer that breaks the protocol can write while we read. Through `ptr::copy` that would be a data race, which
-//! the language leaves undefined. Here small aligned copies are relaxed atomic words, and all others are done by
-//! the C library behind a function pointer that the compiler cannot see through: whatever arrives may be torn,
-//! and nothing else may be wrong.
+//! the language leaves undefined. Here no load or store of shared bytes is one that the compiler knows: small copies
+//! are moves in assembly, all others the C library's `memcpy` behind a pointer that cannot be seen through. Whatever
+//! arrives may be torn, and nothing else may be wrong.
 
-use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering::Relaxed};
-
-/// Up to this many bytes are moved in place, word by word.
+/// Up to this many bytes are moved in place.
+#[cfg(target_arch = "x86_64")]
 const NEAR: usize = 64;
 
 /// Copies bytes out of shared memory. What a peer writes meanwhile arrives torn.
@@ -17,32 +16,13 @@ const NEAR: usize = 64;
 #[inline(always)]
 pub(crate) unsafe fn copy_from_shared(dst: &mut [u8], src: *const u8) {
     let (len, to) = (dst.len(), dst.as_mut_ptr());
-    // SAFETY: `at` and the step stay within `len` bytes, mapped at `src` (the caller's promise) and owned at `to`;
-    // each word is aligned in shared memory because `src` and every `at` before it are multiples of its size.
-    unsafe {
-        if len > NEAR || src.addr() % 8 != 0 {
-            return far(to, src, len);
-        }
-        let mut at = 0;
-        while at + 8 <= len {
-            let word = AtomicU64::from_ptr(src.add(at).cast_mut().cast()).load(Relaxed);
-            to.add(at).cast::<u64>().write_unaligned(word);
-            at += 8;
-        }
-        if len & 4 != 0 {
-            let word = AtomicU32::from_ptr(src.add(at).cast_mut().cast()).load(Relaxed);
-            to.add(at).cast::<u32>().write_unaligned(word);
-            at += 4;
-        }
-        if len & 2 != 0 {
-            let word = AtomicU16::from_ptr(src.add(at).cast_mut().cast()).load(Relaxed);
-            to.add(at).cast::<u16>().write_unaligned(word);
-            at += 2;
-        }
-        if len & 1 != 0 {
-            to.add(at).write(AtomicU8::from_ptr(src.add(at).cast_mut()).load(Relaxed));
-        }
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    if len <= NEAR {
+        // SAFETY: every step lies within `len` bytes, mapped at `src` (the caller's promise) and owned at `to`.
+        return near(len, |width, at| unsafe { moves::load(width, to.add(at), src.add(at)) });
     }
+    // SAFETY: the caller's promise.
+    unsafe { far(to, src, len) }
 }
 
 /// Copies bytes into shared memory. A peer that reads meanwhile sees some of them.
@@ -52,29 +32,99 @@ pub(crate) unsafe fn copy_from_shared(dst: &mut [u8], src: *const u8) {
 #[inline(always)]
 pub(crate) unsafe fn copy_to_shared(dst: *mut u8, src: &[u8]) {
     let (len, from) = (src.len(), src.as_ptr());
-    // SAFETY: as in `copy_from_shared`, with the directions exchanged.
-    unsafe {
-        if len > NEAR || dst.addr() % 8 != 0 {
-            return far(dst, from, len);
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    if len <= NEAR {
+        // SAFETY: as in `copy_from_shared`, with the directions exchanged.
+        return near(len, |width, at| unsafe { moves::store(width, dst.add(at), from.add(at)) });
+    }
+    // SAFETY: the caller's promise.
+    unsafe { far(dst, from, len) }
+}
+
+/// Covers `len` bytes with moves of `width` bytes at an offset, of which the last ones may overlap.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+fn near(len: usize, mut step: impl FnMut(usize, usize)) {
+    if len > 16 {
+        let whole = len / 16 * 16;
+        (0..whole).step_by(16).for_each(|at| step(16, at));
+        match len - whole {
+            0 => {}
+            // No overlap where it can be avoided: a load over two earlier stores waits for both.
+            1..=8 => step(8, len - 8),
+            _ => step(16, len - 16),
         }
-        let mut at = 0;
-        while at + 8 <= len {
-            AtomicU64::from_ptr(dst.add(at).cast())
-                .store(from.add(at).cast::<u64>().read_unaligned(), Relaxed);
-            at += 8;
+    } else if len >= 8 {
+        step(8, 0);
+        step(8, len - 8);
+    } else if len >= 4 {
+        step(4, 0);
+        step(4, len - 4);
+    } else {
+        (0..len).for_each(|at| step(1, at));
+    }
+}
+
+/// Moves that the compiler does not know as accesses to memory. Unaligned is fine.
+#[cfg(target_arch = "x86_64")]
+mod moves {
+    use std::arch::asm;
+    use std::arch::x86_64::__m128i;
+
+    /// # Safety
+    /// `width` bytes are mapped at `src` and owned at `dst`.
+    #[inline(always)]
+    pub(super) unsafe fn load(width: usize, dst: *mut u8, src: *const u8) {
+        // SAFETY: one load of `width` bytes from `src`, one store of as many to `dst`: the caller's promise.
+        unsafe {
+            match width {
+                16 => {
+                    let value: __m128i;
+                    asm!("movups {}, [{}]", out(xmm_reg) value, in(reg) src, options(readonly, nostack, preserves_flags));
+                    dst.cast::<__m128i>().write_unaligned(value);
+                }
+                8 => {
+                    let value: u64;
+                    asm!("mov {}, [{}]", out(reg) value, in(reg) src, options(readonly, nostack, preserves_flags));
+                    dst.cast::<u64>().write_unaligned(value);
+                }
+                4 => {
+                    let value: u32;
+                    asm!("mov {:e}, [{}]", out(reg) value, in(reg) src, options(readonly, nostack, preserves_flags));
+                    dst.cast::<u32>().write_unaligned(value);
+                }
+                _ => {
+                    let value: u8;
+                    asm!("mov {}, [{}]", out(reg_byte) value, in(reg) src, options(readonly, nostack, preserves_flags));
+                    dst.write(value);
+                }
+            }
         }
-        if len & 4 != 0 {
-            AtomicU32::from_ptr(dst.add(at).cast())
-                .store(from.add(at).cast::<u32>().read_unaligned(), Relaxed);
-            at += 4;
-        }
-        if len & 2 != 0 {
-            AtomicU16::from_ptr(dst.add(at).cast())
-                .store(from.add(at).cast::<u16>().read_unaligned(), Relaxed);
-            at += 2;
-        }
-        if len & 1 != 0 {
-            AtomicU8::from_ptr(dst.add(at)).store(from.add(at).read(), Relaxed);
+    }
+
+    /// # Safety
+    /// `width` bytes are owned at `src` and mapped for writing at `dst`.
+    #[inline(always)]
+    pub(super) unsafe fn store(width: usize, dst: *mut u8, src: *const u8) {
+        // SAFETY: one load of `width` bytes from `src`, one store of as many to `dst`: the caller's promise.
+        unsafe {
+            match width {
+                16 => {
+                    let value = src.cast::<__m128i>().read_unaligned();
+                    asm!("movups [{}], {}", in(reg) dst, in(xmm_reg) value, options(nostack, preserves_flags));
+                }
+                8 => {
+                    let value = src.cast::<u64>().read_unaligned();
+                    asm!("mov [{}], {}", in(reg) dst, in(reg) value, options(nostack, preserves_flags));
+                }
+                4 => {
+                    let value = src.cast::<u32>().read_unaligned();
+                    asm!("mov [{}], {:e}", in(reg) dst, in(reg) value, options(nostack, preserves_flags));
+                }
+                _ => {
+                    asm!("mov [{}], {}", in(reg) dst, in(reg_byte) src.read(), options(nostack, preserves_flags))
+                }
+            }
         }
     }
 }
