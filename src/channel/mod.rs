@@ -9,6 +9,7 @@
 //! | `unix` | `unix:` sockets, stream and seqpacket |
 //! | `fifo` | `fifo:` named pipes |
 //! | `wire` | how messages are cut out of a stream of bytes |
+//! | `place` | what stands at a path, and whose it is |
 //!
 //! Which one? Between processes of one machine that both use narrows: `shm:`. When a peer is somebody else's
 //! program: `unix:` or `fifo:` with `wire=lines` or `wire=raw`.
@@ -17,7 +18,11 @@ pub mod handle;
 pub mod status;
 pub mod transport;
 
+mod fifo;
+mod place;
 mod shm;
+mod unix;
+mod wire;
 
 pub use handle::{InPlace, Loan, Received, Receiver, Sender, Uncommitted};
 pub use shm::{list, remove, status};

@@ -24,6 +24,17 @@ pub struct OptionSpec {
     pub meaning: &'static str,
 }
 
+impl OptionSpec {
+    pub(crate) const fn new(
+        key: &'static str,
+        values: &'static str,
+        default: &'static str,
+        meaning: &'static str,
+    ) -> Self {
+        Self { key, values, default, meaning }
+    }
+}
+
 /// One row of the table.
 pub struct Transport {
     /// The scheme that selects it.
@@ -42,7 +53,14 @@ pub struct Transport {
 
 impl Transport {
     /// The table, in the order of [`Scheme::ALL`].
-    pub const ALL: &[Self] = &[super::shm::SHM, super::shm::FILE, super::shm::MEMFD, super::shm::FD];
+    pub const ALL: &[Self] = &[
+        super::shm::SHM,
+        super::shm::FILE,
+        super::shm::MEMFD,
+        super::shm::FD,
+        super::fifo::FIFO,
+        super::unix::UNIX,
+    ];
 
     /// The row for a scheme, which has passed its options.
     ///

@@ -31,7 +31,15 @@ pub(crate) fn try_lock_range(file: BorrowedFd<'_>, offset: i64, len: i64) -> Res
 /// # Errors
 /// EBADF where the descriptor is closed.
 pub(crate) fn unlock_byte(file: BorrowedFd<'_>, offset: i64) -> Result<()> {
-    call(file, libc::F_OFD_SETLK, libc::F_UNLCK, offset, 1).map(drop)
+    unlock_range(file, offset, 1)
+}
+
+/// The same for what [`try_lock_range`] took.
+///
+/// # Errors
+/// As [`unlock_byte`].
+pub(crate) fn unlock_range(file: BorrowedFd<'_>, offset: i64, len: i64) -> Result<()> {
+    call(file, libc::F_OFD_SETLK, libc::F_UNLCK, offset, len).map(drop)
 }
 
 /// Whether *another* description holds the byte.
@@ -39,7 +47,15 @@ pub(crate) fn unlock_byte(file: BorrowedFd<'_>, offset: i64) -> Result<()> {
 /// # Errors
 /// EBADF where the descriptor is closed.
 pub(crate) fn is_byte_locked(file: BorrowedFd<'_>, offset: i64) -> Result<bool> {
-    call(file, libc::F_OFD_GETLK, libc::F_WRLCK, offset, 1).map(|kind| kind != libc::F_UNLCK)
+    is_range_locked(file, offset, 1)
+}
+
+/// Whether another description holds any of `len` bytes, or of all from `offset` on where `len` is 0.
+///
+/// # Errors
+/// As [`is_byte_locked`].
+pub(crate) fn is_range_locked(file: BorrowedFd<'_>, offset: i64, len: i64) -> Result<bool> {
+    call(file, libc::F_OFD_GETLK, libc::F_WRLCK, offset, len).map(|kind| kind != libc::F_UNLCK)
 }
 
 fn call(file: BorrowedFd<'_>, command: i32, kind: i32, offset: i64, len: i64) -> Result<i32> {

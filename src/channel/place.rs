@@ -1,0 +1,86 @@
+//! What stands at a path and whose it is, for errors that say so and for removing only what is ours.
+
+use std::path::Path;
+
+use rustix::fs::Mode;
+
+use crate::address::Address;
+use crate::error::{Error, Result, Text};
+
+/// The permissions of what an address creates unless it says otherwise: its owner only.
+pub(super) const MODE: Mode = Mode::from_raw_mode(0o600);
+
+/// One file of the whole machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct FileId {
+    device: u64,
+    inode: u64,
+}
+
+impl FileId {
+    pub(super) fn of(stat: &rustix::fs::Stat) -> Self {
+        Self { device: stat.st_dev, inode: stat.st_ino }
+    }
+
+    /// What no file has.
+    pub(super) const NONE: Self = Self { device: u64::MAX, inode: u64::MAX };
+
+    /// The file that this path leads to now.
+    pub(super) fn of_target(path: &Path) -> Option<Self> {
+        rustix::fs::stat(path).ok().map(|stat| Self::of(&stat))
+    }
+
+    /// The file that has this name now.
+    pub(super) fn at(path: &Path) -> Option<Self> {
+        rustix::fs::lstat(path).ok().map(|stat| Self::of(&stat))
+    }
+}
+
+/// The option `mode`, which is octal.
+///
+/// # Errors
+/// `InvalidAddress` where it is no octal number up to 777.
+pub(super) fn mode(address: &Address) -> Result<Option<Mode>> {
+    let Some(text) = address.option("mode") else { return Ok(None) };
+    let bits = u32::from_str_radix(text, 8).ok().filter(|bits| *bits <= 0o777 && !text.starts_with('+'));
+    bits.map(|bits| Some(Mode::from_raw_mode(bits))).ok_or_else(|| {
+        address
+            .invalid(&format!("mode={text} is no mode"), Some("write octal digits, as for chmod: mode=660"))
+    })
+}
+
+/// A process as errors name it.
+pub(super) fn process(pid: u32) -> Text {
+    match std::fs::read_to_string(format!("/proc/{pid}/comm")) {
+        Ok(name) => format!("process {pid}, {}", name.trim_end()).into(),
+        Err(_) => format!("process {pid}").into(),
+    }
+}
+
+/// Access to `path` was refused: says whose it is.
+pub(super) fn refused(what: &Text, path: &Path, hint: &str) -> Error {
+    let owner = rustix::fs::stat(path).ok().map(|stat| {
+        format!("uid {}, mode {:04o}", stat.st_uid, Mode::from_raw_mode(stat.st_mode).bits() & 0o7777).into()
+    });
+    Error::Permission { what: what.clone(), owner, hint: Some(hint.into()) }
+}
+
+/// The name does not exist: says so where not even its directory does, which no waiting mends.
+pub(super) fn no_directory(what: &Text, path: &Path) -> Option<Error> {
+    let parent = path.parent().filter(|parent| !parent.is_dir())?;
+    let hint = format!("there is no directory '{}': make it first", parent.display());
+    Some(Error::NotFound { what: what.clone(), hint: Some(hint.into()) })
+}
+
+/// Who holds the whole-file lock of a file, as far as `/proc/locks` tells.
+pub(super) fn flock_holder(id: FileId) -> Option<Text> {
+    let (major, minor) = (rustix::fs::major(id.device), rustix::fs::minor(id.device));
+    let file = format!("{major:02x}:{minor:02x}:{}", id.inode);
+    let locks = std::fs::read_to_string("/proc/locks").ok()?;
+    locks.lines().find_map(|line| {
+        let mut words = line.split_whitespace().skip(1);
+        let is_it = words.next() == Some("FLOCK");
+        let pid = words.nth(2)?.parse().ok()?;
+        (is_it && words.next() == Some(file.as_str())).then(|| process(pid))
+    })
+}

@@ -1,0 +1,459 @@
+//! Bytes in, messages out.
+
+use super::{HEADER, Kind, MAGIC, Settings, Wire};
+use crate::error::{Error, Text};
+
+/// How many bytes are read at once, unless said otherwise. The buffer never grows: what is longer is collected as it
+/// arrives.
+pub(in crate::channel) const BUFFER: usize = 64 << 10;
+
+/// Memory that is kept for the next large message.
+const KEEP: usize = 4 << 20;
+
+/// What a peer sent that contradicts the format.
+#[derive(Debug, PartialEq, Eq)]
+pub(in crate::channel) struct Fault {
+    found: String,
+    hint: &'static str,
+}
+
+impl Fault {
+    /// The error, where `who` sent it.
+    pub(in crate::channel) fn of(self, who: &str, what: &Text) -> Error {
+        let problem = format!("{who} sends {}", self.found).into();
+        Error::Corrupt { what: what.clone(), problem, hint: Some(self.hint.into()) }
+    }
+}
+
+/// Where the next byte belongs.
+#[derive(Debug, Clone, Copy)]
+enum Place {
+    Header,
+    Payload { kind: Kind, left: usize, is_wanted: bool },
+}
+
+/// What the sender at hand said about itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Manners {
+    Silent,
+    Hello,
+    Bye,
+}
+
+/// Cuts one stream into messages. Memory follows the bytes that arrived, never a length that was announced.
+pub(in crate::channel) struct Decoder {
+    wire: Wire,
+    max_message: u64,
+    /// `buffer[start..end]` is read and not yet looked at.
+    buffer: Box<[u8]>,
+    start: usize,
+    end: usize,
+    place: Place,
+    /// The message that is being collected, or was just given.
+    message: Vec<u8>,
+    is_given: bool,
+    /// The message is being joined from parts.
+    is_joining: bool,
+    manners: Manners,
+    died: u64,
+}
+
+impl Decoder {
+    pub(in crate::channel) fn new(settings: Settings, buffer: usize) -> Self {
+        Self {
+            wire: settings.wire,
+            max_message: settings.max_message,
+            buffer: vec![0; buffer].into(),
+            start: 0,
+            end: 0,
+            place: Place::Header,
+            message: Vec::new(),
+            is_given: false,
+            is_joining: false,
+            manners: Manners::Silent,
+            died: 0,
+        }
+    }
+
+    /// Whether the sender said goodbye.
+    pub(in crate::channel) fn said_bye(&self) -> bool {
+        self.manners == Manners::Bye
+    }
+
+    /// How many senders ended without a goodbye. Only frames have one.
+    pub(in crate::channel) fn died(&self) -> u64 {
+        self.died
+    }
+
+    /// Where to read the next bytes to. There is room once [`next`](Self::next) has given all it could.
+    pub(in crate::channel) fn space(&mut self) -> &mut [u8] {
+        self.buffer.copy_within(self.start..self.end, 0);
+        self.end -= self.start;
+        self.start = 0;
+        &mut self.buffer[self.end..]
+    }
+
+    /// Says that `len` bytes were read to [`space`](Self::space).
+    pub(in crate::channel) fn filled(&mut self, len: usize) {
+        self.end += len;
+    }
+
+    /// The next message, as far as its bytes have arrived.
+    ///
+    /// # Errors
+    /// [`Fault`] where the bytes are no frames, or the message is too large. Nothing more can be cut from this
+    /// stream then.
+    pub(in crate::channel) fn next(&mut self) -> Result<Option<&[u8]>, Fault> {
+        self.forget_given();
+        match self.wire {
+            Wire::Frames => self.next_frame(),
+            Wire::Lines => self.next_line(),
+            Wire::Raw => Ok(self.take_all().filter(|bytes| !bytes.is_empty())),
+        }
+    }
+
+    /// Forgets what was read and is not given.
+    pub(in crate::channel) fn discard(&mut self) {
+        (self.start, self.end, self.place) = (0, 0, Place::Header);
+        self.manners = Manners::Silent;
+        self.message.clear();
+        self.is_joining = false;
+    }
+
+    /// Says that the stream ended, after [`next`](Self::next) gave all it could: gives a last line without a
+    /// newline. A sender that said hello and no goodbye is dead, and so is a silent one where `was_there` says that
+    /// the stream was its own.
+    pub(in crate::channel) fn finish(&mut self, was_there: bool) -> Option<&[u8]> {
+        self.forget_given();
+        self.bury_unclosed(was_there);
+        (self.start, self.end, self.place) = (0, 0, Place::Header);
+        self.manners = Manners::Silent;
+        self.is_given = true;
+        Some(&*self.message).filter(|line| self.wire == Wire::Lines && !line.is_empty())
+    }
+
+    fn next_frame(&mut self) -> Result<Option<&[u8]>, Fault> {
+        loop {
+            let here = self.end - self.start;
+            match self.place {
+                Place::Header => {
+                    let Some((kind, left)) = parse_header(&self.buffer[self.start..self.end])? else {
+                        return Ok(None);
+                    };
+                    let is_wanted = self.begin(kind, left)?;
+                    self.start += HEADER;
+                    self.place = Place::Payload { kind, left, is_wanted };
+                }
+                Place::Payload { kind: Kind::Message, left, .. }
+                    if self.message.is_empty() && left <= here =>
+                {
+                    self.place = Place::Header;
+                    self.start += left;
+                    return Ok(Some(&self.buffer[self.start - left..self.start]));
+                }
+                Place::Payload { kind, left, is_wanted } => {
+                    let taken = left.min(here);
+                    if is_wanted {
+                        self.message.extend_from_slice(&self.buffer[self.start..self.start + taken]);
+                    }
+                    self.start += taken;
+                    if taken < left {
+                        self.place = Place::Payload { kind, left: left - taken, is_wanted };
+                        return Ok(None);
+                    }
+                    self.place = Place::Header;
+                    if is_wanted && matches!(kind, Kind::Message | Kind::End) {
+                        (self.is_given, self.is_joining) = (true, false);
+                        return Ok(Some(&self.message));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Does what a frame's kind says, and tells whether its payload is wanted.
+    fn begin(&mut self, kind: Kind, len: usize) -> Result<bool, Fault> {
+        match kind {
+            Kind::Message | Kind::Start => {
+                self.message.clear();
+                self.is_joining = kind == Kind::Start;
+            }
+            Kind::Part | Kind::End => {}
+            Kind::Cancel => {
+                self.message.clear();
+                self.is_joining = false;
+            }
+            Kind::Hello => {
+                self.bury_unclosed(false);
+                self.manners = Manners::Hello;
+            }
+            Kind::Bye => self.manners = Manners::Bye,
+        }
+        let whole = (self.message.len() + len) as u64;
+        if whole > self.max_message {
+            return Err(too_large(whole, self.max_message));
+        }
+        Ok(kind == Kind::Message || self.is_joining)
+    }
+
+    fn next_line(&mut self) -> Result<Option<&[u8]>, Fault> {
+        let bytes = &self.buffer[self.start..self.end];
+        let newline = bytes.iter().position(|byte| *byte == b'\n');
+        let line = &bytes[..newline.unwrap_or(bytes.len())];
+        let whole = (self.message.len() + line.len()) as u64;
+        if whole > self.max_message {
+            return Err(too_large(whole, self.max_message));
+        }
+        self.message.extend_from_slice(line);
+        self.start += line.len() + usize::from(newline.is_some());
+        self.is_given = newline.is_some();
+        Ok(newline.map(|_| &*self.message))
+    }
+
+    fn take_all(&mut self) -> Option<&[u8]> {
+        let start = std::mem::replace(&mut self.start, self.end);
+        Some(&self.buffer[start..self.end])
+    }
+
+    fn forget_given(&mut self) {
+        if std::mem::take(&mut self.is_given) {
+            self.message.clear();
+            self.message.shrink_to(KEEP);
+        }
+    }
+
+    /// Counts the sender that said no goodbye; what it left unfinished goes with it.
+    fn bury_unclosed(&mut self, was_there: bool) {
+        if self.wire == Wire::Frames {
+            self.message.clear();
+            self.is_joining = false;
+            let is_dead = match self.manners {
+                Manners::Silent => was_there,
+                Manners::Hello => true,
+                Manners::Bye => false,
+            };
+            self.died += u64::from(is_dead);
+        }
+    }
+}
+
+/// What a seqpacket socket's packet holds.
+pub(in crate::channel) enum Packet<'a> {
+    Message(&'a [u8]),
+    Bye,
+}
+
+/// Reads one packet, whose real length is `len` where `bytes` is only its beginning. A packet is one frame, or with
+/// `wire=raw` the message itself.
+pub(in crate::channel) fn cut_packet(
+    bytes: &[u8],
+    len: usize,
+    settings: Settings,
+) -> Result<Packet<'_>, Fault> {
+    let overhead = settings.wire.overhead();
+    if (len as u64).saturating_sub(overhead as u64) > settings.max_message || len > bytes.len() {
+        return Err(too_large(len as u64, settings.max_message.min(bytes.len() as u64)));
+    }
+    if settings.wire != Wire::Frames {
+        return Ok(Packet::Message(bytes));
+    }
+    match parse_header(bytes)? {
+        Some((Kind::Message, payload)) if HEADER + payload == len => Ok(Packet::Message(&bytes[HEADER..])),
+        Some((Kind::Bye, _)) if len == HEADER => Ok(Packet::Bye),
+        _ => Err(no_frame(bytes)),
+    }
+}
+
+/// The header that the bytes begin with; `None` where it may become one when more arrives.
+fn parse_header(bytes: &[u8]) -> Result<Option<(Kind, usize)>, Fault> {
+    let known = bytes.len().min(MAGIC.len());
+    if bytes[..known] != MAGIC[..known] {
+        return Err(no_frame(bytes));
+    }
+    let Some(header) = bytes.first_chunk::<HEADER>() else { return Ok(None) };
+    let [_, _, _, letter, length @ ..] = *header;
+    let len = u32::from_le_bytes(length) as usize;
+    match Kind::of(letter) {
+        Some(kind) if len == 0 || kind.has_payload() => Ok(Some((kind, len))),
+        _ => Err(no_frame(bytes)),
+    }
+}
+
+fn too_large(len: u64, limit: u64) -> Fault {
+    Fault {
+        found: format!("a message of {len} bytes or more, above max_message={limit}"),
+        hint: "raise max_message= on the receiver if that is meant",
+    }
+}
+
+fn no_frame(bytes: &[u8]) -> Fault {
+    let shown = bytes[..bytes.len().min(HEADER)].escape_ascii();
+    match bytes {
+        [b'n', b'w', version, ..] if version.is_ascii_digit() && *version != MAGIC[2] => Fault {
+            found: format!("'{shown}', a frame of version {}; known is 1", *version as char),
+            hint: "use the same release of narrows on both sides",
+        },
+        _ => Fault {
+            found: format!("'{shown}', which is no frame"),
+            hint: "if it is no narrows program, give wire=lines or wire=raw",
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::header;
+    use super::*;
+    use proptest::prelude::*;
+
+    const SETTINGS: Settings = Settings { wire: Wire::Frames, max_message: 1 << 20 };
+
+    fn frame(kind: Kind, payload: &[u8]) -> Vec<u8> {
+        [&header(kind, payload.len())[..], payload].concat()
+    }
+
+    /// Feeds the bytes in pieces of these sizes, over and over, and gives what came out.
+    fn decode(settings: Settings, bytes: &[u8], pieces: &[usize]) -> (Vec<Vec<u8>>, Option<Fault>, u64) {
+        let mut decoder = Decoder::new(settings, BUFFER);
+        let (mut messages, mut rest, mut sizes) = (Vec::new(), bytes, pieces.iter().cycle());
+        loop {
+            match decoder.next() {
+                Ok(Some(message)) => messages.push(message.to_vec()),
+                Err(fault) => return (messages, Some(fault), decoder.died()),
+                Ok(None) if rest.is_empty() => break,
+                Ok(None) => {
+                    let space = decoder.space();
+                    let len = rest.len().min(space.len()).min(*sizes.next().unwrap());
+                    space[..len].copy_from_slice(&rest[..len]);
+                    decoder.filled(len);
+                    rest = &rest[len..];
+                    assert!(
+                        decoder.message.capacity() <= KEEP.max(2 * bytes.len()),
+                        "memory follows what arrived"
+                    );
+                }
+            }
+        }
+        messages.extend(decoder.finish(false).map(<[u8]>::to_vec));
+        (messages, None, decoder.died())
+    }
+
+    #[test]
+    fn parts_are_joined_cancelled_ones_forgotten_and_the_dead_counted() {
+        let stream = [
+            frame(Kind::Hello, b""),
+            frame(Kind::Part, b"another receiver had "),
+            frame(Kind::End, b"the start of this"),
+            frame(Kind::Start, b"never "),
+            frame(Kind::Cancel, b""),
+            frame(Kind::Start, b"re"),
+            frame(Kind::Part, b"ad"),
+            frame(Kind::End, b"ings"),
+            frame(Kind::Message, b""),
+            frame(Kind::Start, b"its sender dies"),
+            frame(Kind::Hello, b""),
+            frame(Kind::Message, b"next"),
+            frame(Kind::Bye, b""),
+        ]
+        .concat();
+        let (messages, fault, died) = decode(SETTINGS, &stream, &[1]);
+        assert_eq!((messages, fault), (vec![b"readings".to_vec(), vec![], b"next".to_vec()], None));
+        assert_eq!(died, 1);
+        let (_, _, died) = decode(SETTINGS, &stream[..stream.len() - HEADER], &[7]);
+        assert_eq!(died, 2, "the last one said no goodbye");
+    }
+
+    #[test]
+    fn what_contradicts_the_format_is_refused_at_its_first_byte() {
+        for (bytes, words) in [
+            (&b"hi\n"[..], "'hi\\n', which is no frame"),
+            (b"nw2m", "version 2"),
+            (b"nw1?\0\0\0\0", "no frame"),
+            (b"nw1x\x01\0\0\0", "no frame"),
+            (b"nw1m\xff\xff\xff\xff", "4294967295 bytes or more"),
+        ] {
+            let (_, fault, _) = decode(SETTINGS, bytes, &[bytes.len()]);
+            let fault = fault.unwrap_or_else(|| panic!("{bytes:?} was taken"));
+            assert!(fault.found.contains(words), "{fault:?}");
+        }
+        let parts = [frame(Kind::Start, &[7; 1 << 16]), frame(Kind::End, &[7; 1 << 16])].concat();
+        let (messages, fault, _) =
+            decode(Settings { max_message: (1 << 17) - 1, ..SETTINGS }, &parts, &[999]);
+        assert_eq!(messages.len(), 0);
+        assert!(fault.unwrap().found.contains("131072"), "parts count together");
+    }
+
+    #[test]
+    fn lines_end_with_a_newline_or_with_the_stream() {
+        let settings = Settings { wire: Wire::Lines, max_message: 10 };
+        let (lines, fault, died) = decode(settings, b"one\n\ntwo\nlast", &[1]);
+        assert_eq!(lines, [&b"one"[..], b"", b"two", b"last"]);
+        assert_eq!((fault, died), (None, 0));
+        assert!(decode(settings, b"much too long", &[4]).1.is_some());
+    }
+
+    #[test]
+    fn a_packet_is_one_frame() {
+        let whole = frame(Kind::Message, b"hello");
+        let cut = |bytes: &[u8], len| match cut_packet(bytes, len, SETTINGS) {
+            Ok(Packet::Message(message)) => Some(message.to_vec()),
+            Ok(Packet::Bye) => None,
+            Err(fault) => Some(fault.found.into_bytes()),
+        };
+        assert_eq!(cut(&whole, whole.len()).unwrap(), b"hello");
+        assert_eq!(cut(&frame(Kind::Bye, b""), HEADER), None);
+        assert!(cut(&whole[..9], 9).unwrap().ends_with(b"no frame"));
+        assert!(cut(&whole, 1 << 30).unwrap().starts_with(b"a message of"));
+    }
+
+    fn wire() -> impl Strategy<Value = Wire> {
+        prop_oneof![Just(Wire::Frames), Just(Wire::Lines), Just(Wire::Raw)]
+    }
+
+    proptest! {
+        #[test]
+        fn the_split_of_the_bytes_does_not_matter(
+            messages in proptest::collection::vec((proptest::collection::vec(any::<u8>(), 0..300), 1..100usize), 0..20),
+            pieces in proptest::collection::vec(1..200usize, 1..20),
+        ) {
+            let mut stream = Vec::new();
+            for (message, part) in &messages {
+                match message.len() {
+                    0..100 => stream.extend(frame(Kind::Message, message)),
+                    _ => {
+                        let (first, rest) = message.split_at(*part);
+                        stream.extend(frame(Kind::Start, first));
+                        rest.chunks(*part).for_each(|part| stream.extend(frame(Kind::Part, part)));
+                        stream.extend(frame(Kind::End, b""));
+                    }
+                }
+            }
+            stream.extend(frame(Kind::Bye, b""));
+            let (decoded, fault, died) = decode(SETTINGS, &stream, &pieces);
+            prop_assert_eq!((fault, died), (None, 0));
+            prop_assert!(decoded.iter().eq(messages.iter().map(|(message, _)| message)));
+        }
+
+        #[test]
+        fn garbage_is_an_error_and_nothing_worse(
+            wire in wire(),
+            bytes in proptest::collection::vec(prop_oneof![any::<u8>(), Just(b'n'), Just(b'\n')], 0..2000),
+            frames in 0..4usize,
+            pieces in proptest::collection::vec(1..200usize, 1..20),
+        ) {
+            let stream = [frame(Kind::Message, b"good").repeat(frames), bytes.clone()].concat();
+            let settings = Settings { wire, max_message: u64::MAX };
+            let one_by_one = decode(settings, &stream, &[1]);
+            let (messages, fault, died) = decode(settings, &stream, &pieces);
+            if wire == Wire::Raw {
+                prop_assert_eq!(messages.concat(), stream);
+            } else {
+                prop_assert_eq!((&messages, fault.is_some(), died), (&one_by_one.0, one_by_one.1.is_some(), one_by_one.2));
+            }
+            if wire == Wire::Frames {
+                prop_assert!(messages.len() >= frames);
+                prop_assert!(fault.is_some() || bytes.is_empty() || bytes[0] == b'n');
+            }
+        }
+    }
+}
