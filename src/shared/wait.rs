@@ -27,7 +27,7 @@ const BUDGET_MAX: Duration = Duration::from_micros(50);
 const BUDGET_MIN: Duration = Duration::from_micros(2);
 /// Somebody's claim in the way is watched for so long, then revoked.
 const CLAIM_PATIENCE: Duration = Duration::from_micros(30);
-/// How long one sleep lasts while peers are attached that could die unnoticed.
+/// How long one sleep lasts: whatever killed whom meanwhile, who sleeps looks again.
 pub(crate) const IDLE: Duration = Duration::from_millis(100);
 /// How long one sleep lasts while a named peer is waited for.
 pub(crate) const WATCH: Duration = Duration::from_millis(5);

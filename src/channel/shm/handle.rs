@@ -38,7 +38,7 @@ impl Handle {
             }
         };
         if role == Role::Sender {
-            attachment.shared.wake_receivers(); // they sleep without a bound while nobody could die
+            attachment.shared.wake_receivers(); // a sender is news to them
         }
         let spinner = Spinner::new(mode, crate::sys::cpus().len());
         let (mark, me, what) = (attachment.mark(), attachment.me.owner(), attachment.segment.what().clone());
@@ -65,11 +65,9 @@ impl Handle {
         &self.attachment.shared
     }
 
-    /// Until when one sleep may last: bounded while peers are attached that could die unnoticed.
-    pub(super) fn sleep_until(&self, deadline: Deadline) -> Deadline {
-        if !self.shared().participants.others(Some(self.attachment.me)) {
-            return deadline;
-        }
+    /// Until when one sleep may last: also for one who is alone, as a newcomer can die between what it changed and
+    /// waking whom that concerns.
+    pub(super) fn sleep_until(deadline: Deadline) -> Deadline {
         deadline.remaining_within(IDLE).into()
     }
 

@@ -312,6 +312,8 @@ impl ShmReceiver {
     /// Waits until there may be a message. True: the end.
     #[inline(never)]
     fn wait(&mut self, found: Option<Found>, deadline: Deadline) -> Result<bool> {
+        // What changes from here on is news: a sender that leaves behind this look must not be slept on.
+        let epoch = self.handle.shared().participants.senders_epoch();
         if self.has_ended() && self.is_drained()? {
             return Ok(true);
         }
@@ -335,21 +337,20 @@ impl ShmReceiver {
             return Err(self.timed_out());
         }
         if self.handle.spinner.sleeps() {
-            self.sleep(found, deadline)?;
+            self.sleep(found, epoch, deadline)?;
         }
         self.handle.round();
         Ok(false)
     }
 
-    fn sleep(&mut self, found: Option<Found>, deadline: Deadline) -> Result<()> {
+    fn sleep(&mut self, found: Option<Found>, epoch: u64, deadline: Deadline) -> Result<()> {
         if std::mem::take(&mut self.untrimmed) {
             let me = self.handle.me;
             self.pool
                 .trim(me, &self.handle.attachment.segment)
                 .map_err(|fault| self.handle.corrupt(fault))?;
         }
-        let until = self.handle.sleep_until(deadline);
-        let epoch = self.handle.shared().participants.senders_epoch();
+        let until = Handle::sleep_until(deadline);
         let nothing_new = || self.handle.shared().participants.senders_epoch() == epoch;
         match (&self.link, found) {
             (Link::Many(ring, _), Some(found)) => {

@@ -279,7 +279,7 @@ impl ShmSender {
             return Err(self.timed_out());
         }
         if self.handle.spinner.sleeps() {
-            ring.sleep(found, self.handle.sleep_until(deadline), || true);
+            ring.sleep(found, Handle::sleep_until(deadline), || true);
         }
         self.handle.round();
         Ok(())
@@ -299,7 +299,7 @@ impl ShmSender {
             return Err(self.timed_out());
         }
         if self.handle.spinner.sleeps() {
-            let until = self.handle.sleep_until(deadline);
+            let until = Handle::sleep_until(deadline);
             if !pair.sleep(Bed::Sender, until, || pair.room(side) == 0) {
                 return Err(super::no_barrier(&self.handle.what));
             }
