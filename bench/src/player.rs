@@ -171,6 +171,11 @@ impl Player {
         format!("{}-{channel}", self.job.name)
     }
 
+    /// The beginning of all of this measurement's [`name`](Self::name)s.
+    pub fn measurement(&self) -> &str {
+        &self.job.name
+    }
+
     /// A word of shared memory for a scheme's own use, zero at first; there are 64.
     pub fn word(&self, index: usize) -> &AtomicU64 {
         assert!(index < 64, "there are 64 words");
@@ -317,8 +322,10 @@ impl Player {
                 "the channel ended while its sender lives"
             );
             let asleep = meter.stop(1)?;
+            // At no fixed moment between two of the receiver's own rounds.
+            let kill_after = FALL_ASLEEP + Duration::from_millis(player.runs * 37 % 100);
             let killer = std::thread::spawn(move || {
-                std::thread::sleep(FALL_ASLEEP);
+                std::thread::sleep(kill_after);
                 let killed_ns = clock::now_ns();
                 victim.kill().and_then(|()| victim.wait()).map(|_| killed_ns)
             });

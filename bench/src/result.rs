@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use crate::scenario::{By, Case, Wait};
+
 /// How far the two cores are from each other at a moment, told by the cache-line floor.
 ///
 /// The thresholds lie between the modes that were seen: 20 to 30 ns, 55 to 160 ns, above 250 ns.
@@ -82,7 +84,7 @@ pub struct Outcome {
     pub p999_ns: Option<f64>,
     /// Messages a second.
     pub messages_per_s: Option<f64>,
-    /// Bytes of payload a second.
+    /// Bytes of payload a second, where they are copied.
     pub bytes_per_s: Option<f64>,
     /// Processor time of its sender for one message, in nanoseconds.
     pub sender_cpu_ns: Option<f64>,
@@ -97,7 +99,7 @@ pub struct Outcome {
 }
 
 /// Puts repetitions together, an outcome for each distance that was met.
-pub fn outcomes(scheme: &str, case: &crate::Case, repetitions: &[Repetition]) -> Vec<Outcome> {
+pub fn outcomes(scheme: &str, case: &Case, repetitions: &[Repetition]) -> Vec<Outcome> {
     let mut distances: Vec<_> = repetitions.iter().map(|repetition| repetition.distance).collect();
     distances.sort_unstable();
     distances.dedup();
@@ -106,22 +108,23 @@ pub fn outcomes(scheme: &str, case: &crate::Case, repetitions: &[Repetition]) ->
     distances.into_iter().map(|distance| outcome(scheme, case, distance, &at(distance))).collect()
 }
 
-fn outcome(scheme: &str, case: &crate::Case, distance: Option<Distance>, like: &[Repetition]) -> Outcome {
+fn outcome(scheme: &str, case: &Case, distance: Option<Distance>, like: &[Repetition]) -> Outcome {
     let of = |figure: &dyn Fn(&Repetition) -> Option<f64>| median(like.iter().filter_map(figure).collect());
     let percentile = |which: usize| of(&|one| one.percentiles_ns.and_then(|all| all[which]));
     let messages_per_s = of(&|one| one.messages_per_s);
     let size_bytes = (case.size > 0).then_some(case.size);
+    let moved_bytes = size_bytes.filter(|_| case.scenario.by != By::Reference);
     Outcome {
         scheme: scheme.to_owned(),
         scenario: case.scenario.name,
-        wait: case.wait.map(crate::Wait::name),
+        wait: case.wait.map(Wait::name),
         size_bytes,
         distance,
         p50_ns: percentile(0),
         p99_ns: percentile(1),
         p999_ns: percentile(2),
         messages_per_s,
-        bytes_per_s: messages_per_s.zip(size_bytes).map(|(rate, size)| rate * size as f64),
+        bytes_per_s: messages_per_s.zip(moved_bytes).map(|(rate, size)| rate * size as f64),
         sender_cpu_ns: of(&|one| one.sender_cpu_ns),
         receiver_cpu_ns: of(&|one| one.receiver_cpu_ns),
         floor_p50_ns: of(&|one| one.floor_ns),
