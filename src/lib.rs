@@ -24,7 +24,7 @@ pub mod channel;
 pub mod deadline;
 pub mod error;
 pub mod message;
-pub mod segment;
+mod segment;
 mod shared;
 pub mod sys;
 

@@ -41,10 +41,10 @@ use crate::sys::process::ProcessMark;
 use crate::sys::{file, lock};
 
 use descriptor::Descriptor;
-use place::{Found, Newborn};
+use place::{Found, Identity, Newborn};
 use trouble::Trouble;
 
-pub(crate) use place::{Creation, Identity, Place, mode_of};
+pub(crate) use place::{Creation, Place, mode_of};
 pub use region::Region;
 
 /// The first of the bytes whose locks say who is alive: far behind any byte of content.
@@ -195,11 +195,6 @@ impl Segment {
     #[inline]
     pub(crate) fn len(&self) -> u64 {
         self.mapping.len() as u64
-    }
-
-    /// Which file this is.
-    pub(crate) fn identity(&self) -> Identity {
-        self.identity
     }
 
     /// The process that opened it.

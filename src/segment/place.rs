@@ -6,8 +6,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, CWD, FileType, MemfdFlags, Mode, OFlags, Stat, fstat, linkat, memfd_create, openat, statat,
-    unlinkat,
+    AtFlags, CWD, FileType, MemfdFlags, Mode, OFlags, RenameFlags, Stat, fstat, memfd_create, openat,
+    renameat_with, statat, unlinkat,
 };
 use rustix::io::Errno;
 
@@ -239,7 +239,7 @@ impl Newborn {
         let Some((directory, name)) = &self.destination else { return Ok(true) };
         let linked = match &self.hidden {
             None => file::link_unnamed(&self.file, directory, name),
-            Some(hidden) => linkat(directory, hidden, directory, name, AtFlags::empty()),
+            Some(hidden) => renameat_with(directory, hidden, directory, name, RenameFlags::NOREPLACE),
         };
         match linked {
             Ok(()) => Ok(true),

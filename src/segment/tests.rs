@@ -63,7 +63,7 @@ fn two_openers_see_the_same_bytes() {
     let opened = name.open().unwrap();
     word(&made).store(7, Ordering::Relaxed);
     assert_eq!(word(&opened).load(Ordering::Relaxed), 7);
-    assert_eq!((opened.len(), opened.identity()), (1 << 20, made.identity()));
+    assert_eq!((opened.len(), opened.identity), (1 << 20, made.identity));
     let metadata = opened.metadata().unwrap();
     assert_eq!((metadata.mode, metadata.allocated), (0o640, 8192));
     let looked = Segment::open_read_only(&name.0, &name.place()).unwrap().unwrap();

@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::address::Address;
 use crate::deadline::Deadline;
 use crate::error::{Error, Result};
-use crate::segment::{Holder, Place as Name, Segment};
+use crate::segment::{Creation, Holder, Place as Name, Segment};
 use crate::sys::process::ProcessMark;
 use crate::sys::{clock, futex};
 
@@ -58,18 +58,10 @@ impl Backing for Segment {
     }
 }
 
-/// Whether opening may, must or must not create.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Create {
-    Open,
-    Never,
-    Only,
-}
-
 /// What an address asks for. What it does not ask for is taken from what exists.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Wanted {
-    pub(crate) create: Create,
+    pub(crate) create: Creation,
     pub(crate) mode: Option<u32>,
     pub(crate) peers: Option<Peers>,
     pub(crate) capacity: Option<u64>,
@@ -130,7 +122,7 @@ impl Attachment {
     ) -> Result<Arc<Self>> {
         for attempt in 0..ATTEMPTS {
             if let Some(segment) = Segment::open(address, name)? {
-                if wanted.create == Create::Only {
+                if wanted.create == Creation::Only {
                     return Err(Error::Busy {
                         what: address.bare().text(),
                         holder: None,
@@ -140,7 +132,7 @@ impl Attachment {
                 if let Some(attachment) = Self::join(segment, address, wanted)? {
                     return Ok(Arc::new(attachment));
                 }
-            } else if wanted.create == Create::Never {
+            } else if wanted.create == Creation::Never {
                 let hint = Some("create=never was asked for: start its maker first".into());
                 return Err(Error::NotFound { what: address.bare().text(), hint });
             } else if let Some(attachment) = Self::create(address, name, wanted, config)? {

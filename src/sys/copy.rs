@@ -140,7 +140,7 @@ unsafe fn far(dst: *mut u8, src: *const u8, len: usize) {
     // SAFETY: no instruction at all; the compiler has to assume that the register holds another function now.
     #[cfg(not(miri))]
     unsafe {
-        std::arch::asm!("/* {} */", inlateout(reg) memcpy, options(nomem, nostack, preserves_flags));
+        std::arch::asm!("/* {} */", inlateout(reg) memcpy, options(nostack, preserves_flags));
     }
     // SAFETY: the caller's promise; `memcpy` is still the C library's.
     unsafe { memcpy(dst.cast(), src.cast(), len) };

@@ -62,25 +62,46 @@ pub(crate) fn kind_of(mode: u32) -> &'static str {
 /// # Errors
 /// EIO from a broken file system.
 pub(crate) fn remote_file_system(file: impl AsFd) -> Result<Option<&'static str>> {
-    // Numbers of linux/magic.h and of the file systems' own headers.
-    const REMOTE: [(u32, &str); 12] = [
-        (0x6969, "NFS"),
-        (0x517B, "SMB"),
-        (0xFF53_4D42, "CIFS"),
-        (0xFE53_4D42, "SMB2"),
-        (0x6573_5546, "FUSE"),
-        (0x0102_1997, "9P"),
-        (0x00C3_6400, "Ceph"),
-        (0x5346_414F, "AFS"),
-        (0x7375_7245, "Coda"),
-        (0x0BD0_0BD0, "Lustre"),
-        (0x0116_1970, "GFS2"),
-        (0x7461_636F, "OCFS2"),
-    ];
-    let found = fstatfs(file)?.f_type as u32;
-    Ok(REMOTE.iter().find(|(magic, _)| *magic == found).map(|(_, name)| *name))
+    Ok(remote_name(fstatfs(file)?.f_type as u32))
+}
+
+/// By the numbers of `linux/magic.h` and of the file systems' own headers.
+fn remote_name(kind: u32) -> Option<&'static str> {
+    match kind {
+        0x6969 => Some("NFS"),
+        0x517B => Some("SMB"),
+        0xFF53_4D42 => Some("CIFS"),
+        0xFE53_4D42 => Some("SMB2"),
+        0x6573_5546 => Some("FUSE"),
+        0x0102_1997 => Some("9P"),
+        0x00C3_6400 => Some("Ceph"),
+        0x5346_414F => Some("AFS"),
+        0x7375_7245 => Some("Coda"),
+        0x0BD0_0BD0 => Some("Lustre"),
+        0x0116_1970 => Some("GFS2"),
+        0x7461_636F => Some("OCFS2"),
+        _ => None,
+    }
 }
 
 fn in_proc(file: BorrowedFd<'_>) -> String {
     format!("/proc/self/fd/{}", file.as_raw_fd())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Against the C library's numbers, where it has them.
+    #[test]
+    fn remote_file_systems_are_known_by_their_numbers() {
+        assert_eq!(remote_name(libc::NFS_SUPER_MAGIC as u32), Some("NFS"));
+        assert_eq!(remote_name(libc::SMB_SUPER_MAGIC as u32), Some("SMB"));
+        assert_eq!(remote_name(libc::FUSE_SUPER_MAGIC as u32), Some("FUSE"));
+        assert_eq!(remote_name(libc::AFS_SUPER_MAGIC as u32), Some("AFS"));
+        assert_eq!(remote_name(libc::CODA_SUPER_MAGIC as u32), Some("Coda"));
+        assert_eq!(remote_name(libc::OCFS2_SUPER_MAGIC as u32), Some("OCFS2"));
+        assert_eq!(remote_file_system(std::fs::File::open("/dev/shm").unwrap()), Ok(None));
+        assert_eq!(remote_file_system(tempfile::tempfile().unwrap()), Ok(None));
+    }
 }

@@ -3,7 +3,7 @@
 //!
 //! | file | what is in it |
 //! |---|---|
-//! | `clock` | the two clocks, the boot's id |
+//! | `clock` | the time, the boot's id |
 //! | `copy` | the one copy that may race with a peer |
 //! | `cpu` | which processors, pinning |
 //! | `file` | reopening, linking what is unnamed, kinds of files and file systems |

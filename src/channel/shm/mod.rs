@@ -13,8 +13,8 @@ use crate::address::{Address, Scheme};
 use crate::capabilities::{Capabilities, Capability};
 use crate::deadline::Deadline;
 use crate::error::{Error, Result, Text};
-use crate::segment::Place;
-use crate::shared::attachment::{Attachment, Create, Wanted};
+use crate::segment::{Creation, Place, mode_of};
+use crate::shared::attachment::{Attachment, Wanted};
 use crate::shared::layout::{
     Ack, CAPACITY_MAX, Config, Fence, Lifetime, PARTICIPANTS_MAX, Peers, SLOT_MAX, SLOT_MIN, Words,
     payload_at,
@@ -124,11 +124,6 @@ impl Words for WaitMode {
         &[("adaptive", Self::Adaptive), ("spin", Self::Spin), ("sleep", Self::Sleep)];
 }
 
-impl Words for Create {
-    const WORDS: &'static [(&'static str, Self)] =
-        &[("open", Self::Open), ("never", Self::Never), ("only", Self::Only)];
-}
-
 fn open_sender(address: &Address, deadline: Deadline) -> Result<SenderEnd> {
     let (attachment, mode) = attach(address, deadline)?;
     ShmSender::new(attachment, mode).map(SenderEnd::Shm)
@@ -143,7 +138,7 @@ fn attach(address: &Address, deadline: Deadline) -> Result<(Arc<Attachment>, Wai
     let place = Place::of(address)?;
     let mut wanted = wanted(address)?;
     if address.scheme() == Scheme::Fd {
-        wanted.create = Create::Never;
+        wanted.create = Creation::Never;
     }
     let config = config(address, &wanted)?;
     let mode = address.choice("wait", WaitMode::WORDS)?.unwrap_or(WaitMode::Adaptive);
@@ -152,7 +147,7 @@ fn attach(address: &Address, deadline: Deadline) -> Result<(Arc<Attachment>, Wai
 
 /// The channel in a descriptor, with an address that names it for errors.
 fn attach_descriptor(address: &Address, descriptor: OwnedFd) -> Result<Arc<Attachment>> {
-    let wanted = Wanted { create: Create::Never, ..wanted(address)? };
+    let wanted = Wanted { create: Creation::Never, ..wanted(address)? };
     let config = config(address, &wanted)?;
     Attachment::open(address, &Place::Descriptor(descriptor), &wanted, config, Deadline::Never)
 }
@@ -174,18 +169,10 @@ fn wanted(address: &Address) -> Result<Wanted> {
         Err(address
             .invalid(&format!("{key}={number} is out of range"), Some(&format!("write {least} to {most}"))))
     };
-    let mode = match address.option("mode") {
-        Some(text) => {
-            Some(u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o777).ok_or_else(|| {
-                address.invalid(&format!("mode={text} is no octal mode"), Some("write mode=660 or the like"))
-            })?)
-        }
-        None => None,
-    };
     let slot_bytes = bounded("slot_bytes", 1, SLOT_MAX - SLOT_MIN)?.map(stride);
     Ok(Wanted {
-        create: address.choice("create", Create::WORDS)?.unwrap_or(Create::Open),
-        mode,
+        create: Creation::of(address)?.unwrap_or(Creation::Open),
+        mode: mode_of(address)?,
         peers: address.choice("peers", Peers::WORDS)?,
         capacity: bounded("capacity", 1, CAPACITY_MAX)?,
         slot_bytes,
@@ -207,7 +194,7 @@ fn stride(inline: u64) -> u64 {
 fn config(address: &Address, wanted: &Wanted) -> Result<Config> {
     let peers = wanted.peers.unwrap_or(Peers::Many);
     if peers == Peers::Many
-        && wanted.create != Create::Never
+        && wanted.create != Creation::Never
         && wanted.slot_bytes.is_some_and(|bytes| bytes > SLOT_MIN)
     {
         let hint =
