@@ -9,7 +9,7 @@ use crate::capabilities::{Capabilities, Capability};
 use crate::deadline::Deadline;
 use crate::error::{Error, Result};
 use crate::message::{Message, wrong_size};
-use crate::shared::held::{HeldMessage, ShmLoan};
+use crate::shared::held::{HeldChunk, HeldMessage, ShmLoan};
 
 use super::shm::{ShmReceiver, ShmSender};
 use super::transport::{ReceiverEnd, SenderEnd, Transport};
@@ -285,12 +285,17 @@ impl<T: Message + ?Sized> Receiver<T> {
     /// As [`recv`](Self::recv), and `TimedOut`, also where the deadline is `Now`.
     #[inline]
     pub fn recv_by(&mut self, deadline: impl Into<Deadline>) -> Result<Option<Received<T>>> {
-        let mut owned = T::empty();
-        let held = match &mut self.end {
-            ReceiverEnd::Shm(receiver) => receiver.recv(&mut owned, deadline.into())?,
-            ReceiverEnd::Other(receiver) => receiver.recv(&mut owned, deadline.into())?.map(|()| None),
+        let mut received = Received::<T> { owned: T::empty(), held: None };
+        let came = match &mut self.end {
+            ReceiverEnd::Shm(receiver) => receiver.recv(&mut received.owned, deadline.into())?,
+            ReceiverEnd::Other(receiver) => {
+                receiver.recv(&mut received.owned, deadline.into())?.map(|()| None)
+            }
         };
-        Ok(held.map(|held| Received { owned, held }))
+        Ok(came.map(|held| {
+            received.held = held;
+            received
+        }))
     }
 
     /// Receives one message into a place that was used before, which saves its allocation; `false` at the end.
@@ -416,13 +421,13 @@ fn unsupported(row: &Transport, address: &Address, capability: Capability) -> Er
 /// when this is dropped.
 pub struct Received<T: Message + ?Sized = [u8]> {
     owned: T::Owned,
-    held: Option<HeldMessage>,
+    held: Option<Box<HeldChunk>>,
 }
 
 impl<T: Message + ?Sized> Received<T> {
     /// Whether the message was delivered before to a receiver that died before it released it (`ack=release`).
     pub fn redelivered(&self) -> bool {
-        self.held.as_ref().is_some_and(HeldMessage::redelivered)
+        self.held.as_ref().is_some_and(|held| held.redelivered())
     }
 
     /// The message as a value of its own; acknowledges it.

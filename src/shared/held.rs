@@ -14,8 +14,32 @@ pub(crate) enum HeldMessage {
     Copied { len: usize, bytes: [u8; INLINE] },
     /// As above, from a larger slot.
     Boxed(Box<[u8]>),
-    /// It lies in a chunk, HELD until this is dropped.
-    Chunk { attachment: Arc<Attachment>, chunk: Chunk },
+    /// It lies in a chunk.
+    Chunk(HeldChunk),
+}
+
+/// A chunk that is HELD until this is dropped.
+pub(crate) struct HeldChunk {
+    attachment: Arc<Attachment>,
+    chunk: Chunk,
+}
+
+impl HeldChunk {
+    pub(crate) fn new(attachment: Arc<Attachment>, chunk: Chunk) -> Self {
+        Self { attachment, chunk }
+    }
+
+    pub(crate) fn redelivered(&self) -> bool {
+        self.chunk.word.redelivered()
+    }
+}
+
+impl Drop for HeldChunk {
+    fn drop(&mut self) {
+        if !self.attachment.mark().is_forked() {
+            self.attachment.shared.chunks.release(self.chunk);
+        }
+    }
 }
 
 impl HeldMessage {
@@ -32,19 +56,19 @@ impl HeldMessage {
         match self {
             Self::Copied { len, bytes } => &mut bytes[..*len],
             Self::Boxed(bytes) => bytes,
-            Self::Chunk { .. } => &mut [],
+            Self::Chunk(_) => &mut [],
         }
     }
 
     pub(crate) fn redelivered(&self) -> bool {
-        matches!(self, Self::Chunk { chunk, .. } if chunk.word.redelivered())
+        matches!(self, Self::Chunk(held) if held.redelivered())
     }
 
     pub(crate) fn len(&self) -> usize {
         match self {
             Self::Copied { len, .. } => *len,
             Self::Boxed(bytes) => bytes.len(),
-            Self::Chunk { chunk, .. } => chunk.len as usize,
+            Self::Chunk(held) => held.chunk.len as usize,
         }
     }
 
@@ -53,10 +77,8 @@ impl HeldMessage {
         match self {
             Self::Copied { bytes, .. } => into.copy_from_slice(&bytes[range]),
             Self::Boxed(bytes) => into.copy_from_slice(&bytes[range]),
-            Self::Chunk { attachment, .. } if attachment.mark().is_forked() => into.fill(0),
-            Self::Chunk { attachment, chunk } => {
-                attachment.shared.memory.read(chunk.offset + offset as u64, into)
-            }
+            Self::Chunk(held) if held.attachment.mark().is_forked() => into.fill(0),
+            Self::Chunk(held) => held.attachment.shared.memory.read(held.chunk.offset + offset as u64, into),
         }
     }
 
@@ -66,21 +88,11 @@ impl HeldMessage {
         match self {
             Self::Copied { len, bytes } => &bytes[..*len],
             Self::Boxed(bytes) => bytes,
-            Self::Chunk { attachment, chunk } => {
+            Self::Chunk(HeldChunk { attachment, chunk }) => {
                 // SAFETY: the chunk lies inside the mapping (checked when it was held), which the attachment keeps;
                 // nobody writes to it (the caller's promise).
                 unsafe { attachment.shared.memory.as_slice(chunk.offset, chunk.len) }
             }
-        }
-    }
-}
-
-impl Drop for HeldMessage {
-    fn drop(&mut self) {
-        if let Self::Chunk { attachment, chunk } = self
-            && !attachment.mark().is_forked()
-        {
-            attachment.shared.chunks.release(*chunk);
         }
     }
 }

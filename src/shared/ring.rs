@@ -260,6 +260,14 @@ impl Ring {
         revoked
     }
 
+    /// The message at the cursor, if one stands there.
+    #[inline(always)]
+    pub(crate) fn at(&self, cursor: &Cursor) -> Option<Found> {
+        let (position, word) = (cursor.position, self.load(cursor.position));
+        let stands = word.is(State::Full) && word.laps_after(self.lap(position)) == 0;
+        stands.then_some(Found { position, word })
+    }
+
     /// Looks for the first message.
     #[inline]
     pub(crate) fn front(&self, cursor: &mut Cursor) -> Result<Front, Contradiction> {

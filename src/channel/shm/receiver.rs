@@ -11,7 +11,7 @@ use crate::message::Inbox;
 use crate::shared::Contradiction;
 use crate::shared::attachment::Attachment;
 use crate::shared::chunks::{Chunk, Chunks};
-use crate::shared::layout::{self, Ack, Layout, Peers};
+use crate::shared::layout::{self, Ack, Peers};
 use crate::shared::memory::Memory;
 use crate::shared::pair::{Bed, Pair, ReceiveSide};
 use crate::shared::participants::Role;
@@ -22,14 +22,17 @@ use crate::shared::wait::WaitMode;
 
 use super::handle::Handle;
 use super::sender::ShmSender;
-use crate::shared::held::HeldMessage;
+use crate::shared::held::{HeldChunk, HeldMessage};
 
 /// The receiving end of a channel in a segment.
 pub(crate) struct ShmReceiver {
     handle: Handle,
     memory: Memory,
-    layout: Layout,
     link: Link,
+    inline_max: u64,
+    payload: u64,
+    /// `ack=release`: messages are held until their guards are dropped.
+    leased: bool,
     chunks: Chunks,
     /// Only to know the chunks, and to give idle memory back.
     pool: Pool,
@@ -43,6 +46,9 @@ enum Link {
     Many(Ring, Cursor),
     One(Pair, ReceiveSide),
 }
+
+/// What is held until a received message is dropped (`ack=release`).
+pub(crate) type Lease = Option<Box<HeldChunk>>;
 
 /// A message at the front.
 enum Message {
@@ -72,7 +78,18 @@ impl ShmReceiver {
         };
         let chunks = Chunks::new(memory, &layout);
         let pool = Pool::new(memory, &layout);
-        Ok(Self { memory, layout, link, chunks, pool, handle, alive_at: 0, untrimmed: false })
+        Ok(Self {
+            memory,
+            link,
+            inline_max: layout.inline_max(),
+            payload: layout::payload_at(layout.config.slot_bytes),
+            leased: layout.config.ack == Ack::OnRelease,
+            chunks,
+            pool,
+            handle,
+            alive_at: 0,
+            untrimmed: false,
+        })
     }
 
     pub(crate) fn from_descriptor(address: &Address, descriptor: OwnedFd) -> Result<Self> {
@@ -98,8 +115,8 @@ impl ShmReceiver {
             Link::One(..) => return Ok(Look::Nothing(None)),
         };
         let about = About(self.memory.word(slot + 8).load(Relaxed));
-        let at = slot + layout::payload_at(self.layout.config.slot_bytes);
-        if !about.is_chunk() && about.len() as u64 <= self.layout.inline_max() {
+        let at = slot + self.payload;
+        if !about.is_chunk() && about.len() as u64 <= self.inline_max {
             return Ok(Look::Message(Message::Inline(about.len(), at), found));
         }
         self.look_at_chunk(about, at, found)
@@ -147,7 +164,7 @@ impl ShmReceiver {
     ) -> Result<Option<R>> {
         self.handle.check()?;
         loop {
-            if self.layout.config.ack == Ack::OnRelease
+            if self.leased
                 && let Some(chunk) = self.returned()?
                 && let Some(done) = deliver(self, Message::Chunk(chunk), None)?
             {
@@ -181,11 +198,38 @@ impl ShmReceiver {
     }
 
     #[inline]
-    pub(crate) fn recv<I: Inbox>(
-        &mut self,
-        inbox: &mut I,
-        deadline: Deadline,
-    ) -> Result<Option<Option<HeldMessage>>> {
+    pub(crate) fn recv<I: Inbox>(&mut self, inbox: &mut I, deadline: Deadline) -> Result<Option<Lease>> {
+        if self.recv_small(inbox) {
+            return Ok(Some(None));
+        }
+        self.recv_any(inbox, deadline)
+    }
+
+    /// The common case by the shortest way: a small message stands at the front. False: anything else.
+    #[inline(always)]
+    fn recv_small<I: Inbox>(&mut self, inbox: &mut I) -> bool {
+        if self.leased || self.handle.check().is_err() {
+            return false;
+        }
+        let (slot, found) = match &self.link {
+            Link::Many(ring, cursor) => match ring.at(cursor) {
+                Some(found) => (ring.slot(found.position), Some(found)),
+                None => return false,
+            },
+            Link::One(pair, side) if pair.is_filled(side.position) => (pair.slot(side.position), None),
+            Link::One(..) => return false,
+        };
+        let about = About(self.memory.word(slot + 8).load(Relaxed));
+        if about.is_chunk() || about.len() as u64 > self.inline_max {
+            return false;
+        }
+        let Some(room) = inbox.room(about.len()) else { return false };
+        self.memory.read(slot + self.payload, room);
+        self.pass(found)
+    }
+
+    #[inline(never)]
+    fn recv_any<I: Inbox>(&mut self, inbox: &mut I, deadline: Deadline) -> Result<Option<Lease>> {
         self.next(deadline, |this, message, found| match message {
             Message::Inline(len, at) => {
                 this.copy_inline(inbox, len, at, found).map(|taken| taken.map(|()| None))
@@ -211,13 +255,17 @@ impl ShmReceiver {
     }
 
     #[inline(never)]
-    fn copy_chunk(&mut self, inbox: &mut impl Inbox, chunk: Chunk) -> Result<Option<HeldMessage>> {
+    fn copy_chunk(&mut self, inbox: &mut impl Inbox, chunk: Chunk) -> Result<Lease> {
         let fits = inbox.room(chunk.len as usize).map(|room| self.memory.read(chunk.offset, room));
-        if self.layout.config.ack == Ack::OnRelease && fits.is_some() {
-            return Ok(Some(HeldMessage::Chunk { attachment: self.handle.attachment.clone(), chunk }));
+        if self.leased && fits.is_some() {
+            return Ok(Some(self.held(chunk).into()));
         }
         self.chunks.release(chunk);
         fits.map(|()| None).ok_or_else(|| self.wrong_size(chunk.len))
+    }
+
+    fn held(&self, chunk: Chunk) -> HeldChunk {
+        HeldChunk::new(self.handle.attachment.clone(), chunk)
     }
 
     #[cold]
@@ -258,8 +306,7 @@ impl ShmReceiver {
         if self.handle.check().is_err() {
             return None;
         }
-        let payload = layout::payload_at(self.layout.config.slot_bytes);
-        let (start, inline_max) = (side.position, self.layout.inline_max());
+        let start = side.position;
         let mut position = start;
         for place in places {
             if !pair.is_filled(position) {
@@ -267,11 +314,11 @@ impl ShmReceiver {
             }
             let slot = pair.slot(position);
             let about = About(self.memory.word(slot + 8).load(Relaxed));
-            if about.is_chunk() || about.len() as u64 > inline_max {
+            if about.is_chunk() || about.len() as u64 > self.inline_max {
                 break;
             }
             let Some(room) = place.room(about.len()) else { break };
-            self.memory.read(slot + payload, room);
+            self.memory.read(slot + self.payload, room);
             position = position.wrapping_add(1);
         }
         let count = position.wrapping_sub(start) as usize;
@@ -298,9 +345,7 @@ impl ShmReceiver {
                     }
                     held
                 }
-                Message::Chunk(chunk) => {
-                    HeldMessage::Chunk { attachment: this.handle.attachment.clone(), chunk }
-                }
+                Message::Chunk(chunk) => HeldMessage::Chunk(this.held(chunk)),
             };
             match size {
                 Some(size) if size != held.len() => Err(this.wrong_size(held.len() as u64)),
@@ -368,7 +413,7 @@ impl ShmReceiver {
     }
 
     fn returned_none(&self) -> bool {
-        self.layout.config.ack == Ack::OnTake || self.memory.word(layout::RETURNED).load(Relaxed) == 0
+        !self.leased || self.memory.word(layout::RETURNED).load(Relaxed) == 0
     }
 
     /// Whether there were senders and none is left, as far as the tables say.
