@@ -6,7 +6,7 @@
 use std::ffi::OsStr;
 use std::fmt;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::str::FromStr;
 
 use crate::error::{Error, Result, Text};
@@ -199,7 +199,8 @@ impl Address {
         if self.scheme.is_path() && !is_abstract && !self.path().is_absolute() {
             let directory =
                 std::env::current_dir().map_err(|error| Error::from_io(&self.text(), "getcwd", &error))?;
-            let relative: PathBuf = self.path().components().collect();
+            let named = self.path().components().filter(|part| *part != Component::CurDir);
+            let relative: PathBuf = named.collect();
             self.name = directory.join(relative).into_os_string().as_bytes().to_vec();
         }
         Ok(self)
@@ -522,8 +523,8 @@ mod tests {
     #[test]
     fn paths_become_absolute_and_abstract_names_do_not() {
         let here = std::env::current_dir().unwrap();
-        let file = "file:./x/y".parse::<Address>().unwrap().absolute().unwrap();
-        assert_eq!(file.path(), here.join("x/y"));
+        let file = "file:./x/./y".parse::<Address>().unwrap().absolute().unwrap();
+        assert_eq!(file.to_string(), format!("file:{}/x/y", here.display()));
         let socket = "unix:@x".parse::<Address>().unwrap().absolute().unwrap();
         assert_eq!(socket.to_string(), "unix:@x");
         let named = "unix:./@x".parse::<Address>().unwrap().absolute().unwrap();
