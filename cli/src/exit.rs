@@ -60,7 +60,7 @@ impl std::error::Error for Advised {}
 
 /// Says what went wrong, unless nothing did, and gives the exit code.
 pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
-    if !error.is::<Quit>() {
+    if !error.is::<Quit>() && !is_closed(error) {
         say(format_args!("{error:#}"));
     }
     ExitCode::from(code(error))
@@ -81,11 +81,20 @@ pub(crate) fn code(error: &anyhow::Error) -> u8 {
             Quit::Told(code) => *code,
         };
     }
+    if is_closed(error) {
+        return 0;
+    }
     if error.is::<Usage>() {
         return 2;
     }
     let advised = error.downcast_ref::<Advised>().map(|advised| &advised.error);
     advised.or_else(|| error.downcast_ref()).map_or(1, code_of)
+}
+
+/// Whether a verb that prints by the standard library found nobody to read it.
+fn is_closed(error: &anyhow::Error) -> bool {
+    let io_errors = error.chain().filter_map(|cause| cause.downcast_ref::<std::io::Error>());
+    io_errors.map(std::io::Error::kind).any(|kind| kind == std::io::ErrorKind::BrokenPipe)
 }
 
 fn code_of(error: &Error) -> u8 {

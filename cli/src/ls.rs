@@ -103,7 +103,13 @@ fn everything(status: &Status) -> String {
     line("state", state(status.state).to_owned());
     line("depth", format!("{} of {} messages", status.depth, status.capacity));
     line("sent", status.sent.to_string());
-    line("senders", format!("{}, and {} died", status.senders, status.died));
+    line(
+        "senders",
+        match status.died {
+            0 => status.senders.to_string(),
+            died => format!("{}; {died} died without closing", status.senders),
+        },
+    );
     line("receivers", status.receivers.to_string());
     line("owner", format!("{}, group {}, mode {}", user(status.uid), group(status.gid), mode(status.mode)));
     line("memory", format!("{}, at most {}", table::bytes(status.bytes), table::bytes(status.bytes_max)));

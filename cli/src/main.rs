@@ -6,6 +6,7 @@
 //! | `ls` `rm` | what exists, and its removal |
 //! | `peek` `poke` | plain bytes of shared memory and files |
 //! | `mechanisms` | the table of transports |
+//! | `bench` (the crate `narrows-bench`) | measurements |
 //! | `arguments` `exit` | how every verb reads its words, and how it ends |
 //! | `interrupt` `input` `output` | waiting that Ctrl-C ends in order, standard input and output |
 //! | `envelope` `table` | messages as JSON, objects as rows |
@@ -42,6 +43,13 @@ Exit codes: 0 done, 1 other failures, 2 usage, 3 not found, 4 no permission, 5 b
 6 peer gone, 7 mismatch, wrong kind or corrupt, 124 timed out, 130 Ctrl-C. \
 A closed standard output is no failure.";
 
+const BENCH_EXAMPLES: &str = "\
+Examples:
+  narrows bench --quick                        a first look
+  narrows bench shm unix --scenario latency    two mechanisms, one kind of scenario
+  narrows bench shm --size 4096 --json         one object a line
+  narrows bench --goals                        the ratios that narrows is held to";
+
 /// Messages between processes, through every mechanism that Linux has
 #[derive(Parser)]
 #[command(name = "narrows", version, after_help = EXAMPLES, max_term_width = 110)]
@@ -59,17 +67,25 @@ enum Verb {
     Peek(peek::Args),
     Poke(poke::Args),
     Mechanisms(mechanisms::Args),
+    /// Measure channels and the machine's floors, between two processes on a core each
+    #[command(after_help = BENCH_EXAMPLES)]
+    Bench(narrows_bench::cli::Args),
 }
 
 fn main() -> ExitCode {
-    let result = match Cli::parse().verb {
-        Verb::Send(args) => send::run(&args),
-        Verb::Recv(args) => recv::run(&args),
-        Verb::Ls(args) => ls::run(&args),
-        Verb::Rm(args) => rm::run(&args),
-        Verb::Peek(args) => peek::run(&args),
-        Verb::Poke(args) => poke::run(&args),
-        Verb::Mechanisms(args) => mechanisms::run(&args),
-    };
-    result.map_or_else(|error| exit::report(&error), |()| ExitCode::SUCCESS)
+    run(Cli::parse().verb).unwrap_or_else(|error| exit::report(&error))
+}
+
+fn run(verb: Verb) -> anyhow::Result<ExitCode> {
+    match verb {
+        Verb::Send(args) => send::run(&args)?,
+        Verb::Recv(args) => recv::run(&args)?,
+        Verb::Ls(args) => ls::run(&args)?,
+        Verb::Rm(args) => rm::run(&args)?,
+        Verb::Peek(args) => peek::run(&args)?,
+        Verb::Poke(args) => poke::run(&args)?,
+        Verb::Mechanisms(args) => mechanisms::run(&args)?,
+        Verb::Bench(args) => return narrows_bench::cli::run(&args, &["bench"]),
+    }
+    Ok(ExitCode::SUCCESS)
 }

@@ -146,8 +146,14 @@ fn same_options(row: &Transport) -> Option<&'static Transport> {
         .find(|earlier| keys(earlier) == keys(row))
 }
 
+/// What the mechanism sets, or else what an option does.
 fn largest(row: &Transport) -> String {
-    row.max_message.map_or_else(|| "memory".to_owned(), table::bytes)
+    let option = row.options.iter().find(|option| matches!(option.key, "max_message" | "memory_max"));
+    match (row.max_message, option) {
+        (Some(limit), _) => table::bytes(limit),
+        (None, Some(option)) => option.default.to_owned(),
+        (None, None) => "memory".to_owned(),
+    }
 }
 
 fn has(row: &Transport, capability: Capability, yes: &'static str, no: &'static str) -> &'static str {

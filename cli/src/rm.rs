@@ -1,9 +1,9 @@
 //! `narrows rm`: removes names, and what crashes left behind.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 
 use narrows::channel::{self, State};
-use narrows::{Address, Error};
+use narrows::{Address, Deadline, Error, Receiver};
 
 use crate::arguments;
 use crate::exit::{self, Quit, Usage, say};
@@ -12,7 +12,7 @@ use crate::output::Output;
 const EXAMPLES: &str = "\
 Examples:
   narrows rm jobs           remove the name; who has it open goes on with what it has
-  narrows rm --stale        say what a crash left behind
+  narrows rm --stale        say what crashes left behind
   narrows rm --stale --yes  remove it
 
 Messages that nobody received are lost with the channel.";
@@ -24,8 +24,8 @@ pub(crate) struct Args {
     /// What to remove
     #[arg(value_name = "ADDRESS", required_unless_present = "stale")]
     addresses: Vec<OsString>,
-    /// What crashes left in shared memory: says what it would remove, unless --yes
-    #[arg(long, conflicts_with = "addresses")]
+    /// Of these, or of all in shared memory, what crashes left; says what it would remove, unless --yes
+    #[arg(long)]
     stale: bool,
     /// With --stale: remove it
     #[arg(long)]
@@ -36,57 +36,72 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    if args.stale {
-        return stale(args);
-    }
-    if args.yes {
-        return Err(
-            Usage("--yes belongs to --stale; a channel that is named is removed without it".into()).into()
-        );
+    if args.yes && !args.stale {
+        return Err(Usage("--yes belongs to --stale: without it, what is named is removed".into()).into());
     }
     let mut first_failure = None;
-    for argument in &args.addresses {
-        let removed = arguments::address(argument)
-            .and_then(Address::absolute)
-            .and_then(|address| channel::remove(&address).map(|()| address));
-        match removed {
-            Ok(address) => tell(args, &address, true)?,
-            Err(error) => {
-                say(&error);
-                first_failure.get_or_insert(exit::code(&error.into()));
+    let mut failed = |error: Error| {
+        say(&error);
+        first_failure.get_or_insert(exit::code(&error.into()));
+    };
+    if args.stale {
+        let stale = stale(&args.addresses)?;
+        for address in &stale {
+            match if args.yes { clear(address) } else { Ok(false) } {
+                Ok(removed) if removed || !args.yes => tell(args, address, removed)?,
+                Ok(_) => {}
+                Err(error) => failed(error),
+            }
+        }
+        match (stale.is_empty(), args.yes) {
+            (true, _) => say("nothing is stale"),
+            (false, false) => say("nothing was removed yet: --yes removes it"),
+            _ => {}
+        }
+    } else {
+        for argument in &args.addresses {
+            match remove(argument) {
+                Ok(address) => tell(args, &address, true)?,
+                Err(error) => failed(error),
             }
         }
     }
     first_failure.map_or(Ok(()), |code| Err(Quit::Told(code).into()))
 }
 
-fn stale(args: &Args) -> anyhow::Result<()> {
-    let (channels, _) = channel::list()?;
-    let stale =
-        channels.into_iter().filter(|status| status.state == State::Stale).map(|status| status.address);
-    let mut found = 0;
-    for address in stale {
-        found += 1;
-        if !args.yes {
-            tell(args, &address, false)?;
-            continue;
-        }
-        // Somebody may have taken it up meanwhile, or another `rm` may have been faster.
-        match channel::status(&address).and_then(|now| match now.state {
-            State::Stale => channel::remove(&address),
-            _ => Ok(()),
-        }) {
-            Ok(()) => tell(args, &address, true)?,
-            Err(Error::NotFound { .. }) => {}
-            Err(error) => return Err(error.into()),
-        }
+fn remove(argument: &OsStr) -> narrows::Result<Address> {
+    let address = arguments::address(argument)?.absolute()?;
+    channel::remove(&address)?;
+    Ok(address)
+}
+
+/// What is stale of these, or of everything where none is named.
+fn stale(named: &[OsString]) -> narrows::Result<Vec<Address>> {
+    let channels = if named.is_empty() {
+        channel::list()?.0
+    } else {
+        let look = |argument: &OsString| channel::status(&arguments::address(argument)?.absolute()?);
+        named.iter().map(look).collect::<Result<_, _>>()?
+    };
+    let stale = channels.into_iter().filter(|status| status.state == State::Stale);
+    Ok(stale.map(|status| status.address).collect())
+}
+
+/// Removes a stale channel, unless somebody took it up meanwhile: takes part and leaves, which clears what the dead
+/// left, as for any last participant.
+fn clear(address: &Address) -> narrows::Result<bool> {
+    let unmade = address.bare().with("create", "never")?;
+    match Receiver::<[u8]>::open_by(&unmade, Deadline::Now) {
+        Ok(receiver) => drop(receiver),
+        Err(Error::NotFound { .. }) => return Ok(true),
+        Err(Error::Busy { .. }) => return Ok(false),
+        Err(error) => return Err(error),
     }
-    match (found, args.yes) {
-        (0, _) => say("nothing is stale"),
-        (_, false) => say("nothing was removed yet: --yes removes these"),
-        _ => {}
+    match channel::status(address) {
+        Err(Error::NotFound { .. }) => Ok(true),
+        Err(error) => Err(error),
+        Ok(_) => Ok(false),
     }
-    Ok(())
 }
 
 fn tell(args: &Args, address: &Address, removed: bool) -> anyhow::Result<()> {

@@ -137,6 +137,14 @@ impl Outgoing {
             };
             let sent = interrupt::wait(arguments::deadline(*timeout), idle, |slice| {
                 sender.send_many(messages.clone(), slice)
+            });
+            let sent = sent.map_err(|error| match error.downcast() {
+                Ok(error @ Error::TimedOut { .. }) => {
+                    let remedy = format!("it is full; `narrows recv {}` takes from it", address.bare());
+                    Advised { error, remedy }.into()
+                }
+                Ok(error) => error.into(),
+                Err(error) => error,
             })?;
             messages.by_ref().take(sent).for_each(drop);
         }
