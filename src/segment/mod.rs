@@ -288,6 +288,11 @@ impl Segment {
         self.mapping.punch(offset as usize, len as usize).ok();
     }
 
+    /// Whether it was opened by a name that can be removed.
+    pub(crate) fn has_name(&self) -> bool {
+        self.path.is_some()
+    }
+
     /// Whether the name still refers to this file; true for what never had a name.
     pub(crate) fn is_named(&self) -> bool {
         self.path.as_deref().is_none_or(|path| Identity::at(path) == Some(self.identity))

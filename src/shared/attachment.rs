@@ -241,7 +241,11 @@ impl Attachment {
     }
 
     /// Retires the segment and takes its name away, if this is the last participant and `keep` does not object.
+    /// Memory without a name stays: whoever has its descriptor may come yet.
     fn retire(&self, keep: impl Fn() -> bool) -> bool {
+        if !self.segment.has_name() {
+            return false;
+        }
         for _ in 0..ATTEMPTS {
             let Some(seen) = self.shared.participants.attachments() else { return false };
             self.reap();

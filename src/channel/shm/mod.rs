@@ -52,16 +52,9 @@ const OPTIONS: &[OptionSpec] = &[
     ),
     option("slot_bytes", "N", "48", "with peers=one: messages up to so many bytes lie in the ring itself"),
     option("ack", "take|release", "take", "a message is consumed when taken, or when its guard is dropped"),
-    option(
-        "lifetime",
-        "drained|process|system",
-        "drained",
-        "removed with the last participant if nothing is unread, in any case, or by command",
-    ),
     option("memory_max", "BYTES", "64G", "the most memory for large messages"),
     option("participants", "N", "128", "processes that can take part at a time"),
     option("mode", "OCTAL", "600", "permissions of a new object"),
-    option("create", "open|never|only", "open", "make it if it is missing, never, or only if it is missing"),
     option(
         "wait",
         "adaptive|spin|sleep",
@@ -74,7 +67,17 @@ const OPTIONS: &[OptionSpec] = &[
         "sleeper",
         "with peers=one: who pays for waking: membarrier(2) when sleeping, or a fence each message",
     ),
+    option(
+        "lifetime",
+        "drained|process|system",
+        "drained",
+        "removed with the last participant if nothing is unread, in any case, or by command",
+    ),
+    option("create", "open|never|only", "open", "make it if it is missing, never, or only if it is missing"),
 ];
+
+/// Memory without a name lives as long as its descriptors, and there is nothing to look for or to remove.
+const UNNAMED: &[OptionSpec] = OPTIONS.split_at(OPTIONS.len() - 2).0;
 
 const CAPABILITIES: Capabilities = Capabilities::of(&[
     Capability::ManySenders,
@@ -89,35 +92,35 @@ const CAPABILITIES: Capabilities = Capabilities::of(&[
     Capability::UserSpace,
 ]);
 
-const fn row(scheme: Scheme, capabilities: Capabilities, summary: &'static str) -> Transport {
-    Transport {
-        scheme,
-        summary,
-        capabilities,
-        max_message: None,
-        options: OPTIONS,
-        open_sender,
-        open_receiver,
-    }
+const fn row(
+    scheme: Scheme,
+    capabilities: Capabilities,
+    options: &'static [OptionSpec],
+    summary: &'static str,
+) -> Transport {
+    Transport { scheme, summary, capabilities, max_message: None, options, open_sender, open_receiver }
 }
 
 pub(super) const SHM: Transport = row(
     Scheme::Shm,
     CAPABILITIES.and(Capability::Persistent),
+    OPTIONS,
     "POSIX shared memory: the fastest way between processes of one machine",
 );
 pub(super) const FILE: Transport = row(
     Scheme::File,
     CAPABILITIES.and(Capability::Persistent),
+    OPTIONS,
     "a memory-mapped file: as shm:, and what is unread survives a reboot",
 );
 pub(super) const MEMFD: Transport = row(
     Scheme::Memfd,
     CAPABILITIES,
+    UNNAMED,
     "anonymous shared memory: inherited by a child or passed over a Unix socket",
 );
 pub(super) const FD: Transport =
-    row(Scheme::Fd, CAPABILITIES, "the channel in an inherited descriptor of shared memory");
+    row(Scheme::Fd, CAPABILITIES, UNNAMED, "the channel in an inherited descriptor of shared memory");
 
 impl Words for WaitMode {
     const WORDS: &'static [(&'static str, Self)] =
