@@ -254,3 +254,14 @@ fn a_receiver_that_follows_a_killed_one_begins_with_a_whole_message() {
         drop(next);
     }
 }
+
+#[test]
+fn a_forked_child_is_refused_and_its_closing_disturbs_nobody() {
+    for (scheme, options) in [(Scheme::Unix, ""), (Scheme::Unix, ",type=seqpacket"), (Scheme::Fifo, "")] {
+        let place = Place::new();
+        let mut forker = Peer::start("forker", &place.address(scheme, options));
+        assert_eq!(forker.hear(), "2 0", "{scheme}{options}");
+        forker.finish();
+        assert!(place.entries().is_empty());
+    }
+}

@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use narrows::{Address, Receiver, Scheme, Sender};
+use narrows::{Address, Error, Receiver, Scheme, Sender};
 
 /// Longer than anything here takes.
 pub(crate) const LONG: Duration = Duration::from_secs(30);
@@ -125,7 +125,7 @@ impl Drop for Peer {
 }
 
 fn say(what: impl std::fmt::Display) {
-    writeln!(std::io::stdout(), "@@{what}").unwrap();
+    println!("@@{what}");
 }
 
 fn listen() -> Option<String> {
@@ -151,7 +151,9 @@ fn peer() {
             while let Some(order) = listen() {
                 let (count, size) = order.split_once(' ').unwrap();
                 for number in 0..count.parse().unwrap() {
-                    sender.send(&pattern(number, size.parse().unwrap())).unwrap();
+                    if let Err(error) = sender.send(&pattern(number, size.parse().unwrap())) {
+                        return say(error);
+                    }
                 }
                 say("sent");
             }
@@ -172,6 +174,29 @@ fn peer() {
             }
             Err(error) => say(error),
         },
+        // Both ends, and a child that tries them and closes them.
+        "forker" => {
+            let (mut sender, mut receiver) = pair(address);
+            sender.send(b"before").unwrap();
+            // SAFETY: libtest's other thread only waits, and the child leaves by `_exit`.
+            let child = unsafe { libc::fork() };
+            if child == 0 {
+                let sent = sender.send(b"from the child");
+                let received = receiver.recv_by(LONG);
+                let right =
+                    matches!((sent, received), (Err(Error::Forked { .. }), Err(Error::Forked { .. })));
+                drop((sender, receiver));
+                // SAFETY: always sound.
+                unsafe { libc::_exit(i32::from(!right)) };
+            }
+            let mut status = 0;
+            // SAFETY: waits for the child made above.
+            assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
+            assert_eq!(status, 0);
+            sender.send(b"after").unwrap();
+            drop(sender);
+            say(format_args!("{} {}", receive_all(&mut receiver).len(), receiver.died()));
+        }
         role => panic!("no role {role}"),
     }
 }
