@@ -280,6 +280,10 @@ impl Ring {
                 (0, Some(State::Empty)) | (-1, Some(State::Void)) => return Ok(Front::Empty(found)),
                 (0, Some(State::Claimed)) => return Ok(Front::Blocked(found)),
                 (0, Some(State::Void)) => self.taken_up_to(cursor, position),
+                // EMPTY proves a lap less: its last claim may have been revoked while messages before it wait.
+                (laps @ 2.., Some(State::Empty)) => {
+                    cursor.position = self.jump(position, laps - 1, layout::HEAD);
+                }
                 (laps @ 1.., Some(_)) => cursor.position = self.jump(position, laps, layout::HEAD),
                 _ => return Err(Contradiction("a slot is behind the ring's head")),
             }
