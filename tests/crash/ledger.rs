@@ -30,8 +30,6 @@ pub(crate) enum Sign {
     Stop,
     /// Whatever a test needs.
     A,
-    B,
-    C,
 }
 
 /// Words on the board of one process.

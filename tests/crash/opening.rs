@@ -213,7 +213,8 @@ fn openers_and_closers_are_killed_and_the_name_stays_usable() {
     let ledger = Ledger::create(&scene.shm("ledger"));
     let address = format!("{},participants=6,capacity=16", scene.shm("channel"));
     let kills = setting("NARROWS_CRASH_KILLS").unwrap_or(60);
-    let begin = |random: &mut Random, board| start("hermit", &scene, board, &address, [u64::MAX, random.next()]);
+    let begin =
+        |random: &mut Random, board| start("hermit", &scene, board, &address, [u64::MAX, random.next()]);
     ledger.sign(Sign::Go).store(1, SeqCst);
     let mut hermits: Vec<Peer> = (0..4).map(|board| begin(&mut random, board)).collect();
     for _ in 0..kills {

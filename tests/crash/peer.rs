@@ -75,10 +75,6 @@ impl Peer {
         assert!(status.success(), "a {} failed: {status}", self.role);
     }
 
-    pub(crate) fn is_running(&mut self) -> bool {
-        self.child.try_wait().unwrap().is_none()
-    }
-
     #[track_caller]
     fn wait(&mut self) -> ExitStatus {
         let mut status = None;
@@ -112,12 +108,6 @@ pub(crate) fn soon(what: &str, mut is_so: impl FnMut() -> bool) -> Duration {
         }
     }
     start.elapsed()
-}
-
-/// Whether a thread sleeps in the kernel, by what `/proc` says.
-pub(crate) fn is_asleep(pid: u64, tid: u64) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/task/{tid}/stat")).unwrap_or_default();
-    stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('S'))
 }
 
 /// A line for whoever reads the run, past the harness, which swallows what passing tests print.

@@ -244,8 +244,7 @@ fn everybody_is_killed() {
         ("with capacity 1", "capacity=1,participants=8,memory_max=65536"),
         ("with capacity 7", "capacity=7,participants=8,memory_max=65536"),
     ] {
-        let storm =
-            Storm { name, options, style: mixed(), senders: (2, 1), receivers: (2, 1), kills: 40 };
+        let storm = Storm { name, options, style: mixed(), senders: (2, 1), receivers: (2, 1), kills: 40 };
         storm.run();
     }
 }

@@ -95,5 +95,11 @@ fn one_to_one() {
 fn a_pool_at_its_limit() {
     let large = Style { sizes: vec![40, 20_000, 60_000], batch: 4, in_place: true, leased: false };
     run("capacity=64,participants=8,memory_max=524288", 2, 2, 600, &large);
-    run("capacity=64,participants=8,memory_max=524288,ack=release", 2, 2, 600, &Style { leased: true, ..large });
+    run(
+        "capacity=64,participants=8,memory_max=524288,ack=release",
+        2,
+        2,
+        600,
+        &Style { leased: true, ..large },
+    );
 }

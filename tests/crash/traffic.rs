@@ -231,7 +231,8 @@ pub(crate) fn room(address: &str, size: usize) -> u64 {
         }
     }
     for at in 0..sent {
-        let received = receiver.recv_by(Deadline::Now).unwrap_or_else(|error| panic!("{at} of {sent}: {error}"));
+        let received =
+            receiver.recv_by(Deadline::Now).unwrap_or_else(|error| panic!("{at} of {sent}: {error}"));
         assert_eq!(received.unwrap().len(), size);
     }
     sent
