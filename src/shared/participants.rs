@@ -285,6 +285,11 @@ impl Participants {
                 self.memory.word(layout::DEATHS).fetch_add(1, Relaxed);
             }
         }
+        // The dead, or one who repaired them and died too, may have closed a sender and not counted it: without a
+        // change of the epoch no receiver would look whether that was the end.
+        if self.senders_epoch() != 0 {
+            self.count_change(Role::Sender);
+        }
     }
 
     /// Senders that died without closing.
