@@ -50,8 +50,8 @@ pub(crate) enum Loan {
 
 impl Pool {
     pub(crate) fn new(memory: Memory, layout: &Layout) -> Self {
-        let chunks = Chunks::new(memory.clone(), layout);
-        Self { extents: Extents::new(memory.clone(), layout), memory, chunks, used: Vec::new() }
+        let chunks = Chunks::new(memory, layout);
+        Self { extents: Extents::new(memory, layout), memory, chunks, used: Vec::new() }
     }
 
     /// A chunk for `len` bytes, LOANED to `me`.

@@ -31,10 +31,10 @@ pub(crate) struct Structures {
 impl Structures {
     pub(crate) fn new(memory: Memory, layout: Layout) -> Self {
         Self {
-            participants: Participants::new(memory.clone(), &layout),
-            chunks: Chunks::new(memory.clone(), &layout),
-            ring: Ring::new(memory.clone(), &layout),
-            pair: Pair::new(memory.clone(), &layout),
+            participants: Participants::new(memory, &layout),
+            chunks: Chunks::new(memory, &layout),
+            ring: Ring::new(memory, &layout),
+            pair: Pair::new(memory, &layout),
             memory,
             layout,
         }
@@ -68,7 +68,7 @@ impl Structures {
     }
 
     fn repair_chunks(&self, dead: Place, backing: &dyn Backing, still_dead: &dyn Fn() -> bool) {
-        let mut extents = Extents::new(self.memory.clone(), &self.layout);
+        let mut extents = Extents::new(self.memory, &self.layout);
         // What cannot be finished for want of memory holds no chunks yet.
         extents.refresh(backing).ok();
         let chunks = extents.chunks_known();

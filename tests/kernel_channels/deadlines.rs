@@ -102,7 +102,7 @@ fn opening_ends_at_the_deadline_and_leaves_nothing() {
         for deadline in [Deadline::Now, Deadline::from(Duration::from_millis(30))] {
             let place = Place::new();
             let start = Instant::now();
-            let error = Sender::<[u8]>::open_by(&place.address(scheme, ""), deadline).err().unwrap();
+            let error = Sender::<[u8]>::open_by(place.address(scheme, ""), deadline).err().unwrap();
             assert!(matches!(error, Error::TimedOut { doing: "opening", .. }), "{error}");
             assert!(start.elapsed() < Duration::from_secs(5));
             assert!(place.entries().is_empty());
@@ -114,7 +114,7 @@ fn opening_ends_at_the_deadline_and_leaves_nothing() {
 fn a_receive_ends_at_its_deadline_while_half_a_message_is_there() {
     use std::io::Write;
     let place = Place::new();
-    let mut receiver = Receiver::<[u8]>::open(&place.address(Scheme::Unix, "")).unwrap();
+    let mut receiver = Receiver::<[u8]>::open(place.address(Scheme::Unix, "")).unwrap();
     let mut peer = std::os::unix::net::UnixStream::connect(place.path("channel")).unwrap();
     peer.write_all(b"nw1m\x05\0\0\0he").unwrap();
     for deadline in [Deadline::Now, Deadline::from(SHORT)] {

@@ -80,29 +80,29 @@ fn a_path_that_cannot_be_says_why() {
 #[test]
 fn a_socket_is_no_pipe_and_a_pipe_no_socket() {
     let place = Place::new();
-    let unix = Receiver::<[u8]>::open(&place.address(Scheme::Unix, "")).unwrap();
+    let unix = Receiver::<[u8]>::open(place.address(Scheme::Unix, "")).unwrap();
     for error in open(&place.address(Scheme::Fifo, "")) {
         assert!(error.unwrap().to_string().contains("is a socket, not a named pipe"));
     }
     drop(unix);
-    let _fifo = Receiver::<[u8]>::open(&place.address(Scheme::Fifo, "")).unwrap();
+    let _fifo = Receiver::<[u8]>::open(place.address(Scheme::Fifo, "")).unwrap();
     for error in open(&place.address(Scheme::Unix, "")) {
         assert!(error.unwrap().to_string().contains("is a named pipe, not a socket"));
     }
     std::os::unix::fs::symlink(place.path("nowhere"), place.path("link")).unwrap();
-    let error = Receiver::<[u8]>::open(&format!("unix:{}", place.path("link").display())).err().unwrap();
+    let error = Receiver::<[u8]>::open(format!("unix:{}", place.path("link").display())).err().unwrap();
     assert!(error.to_string().contains("symbolic link"), "{error}");
 }
 
 #[test]
 fn a_socket_of_the_other_type_says_so() {
     let place = Place::new();
-    let _receiver = Receiver::<[u8]>::open(&place.address(Scheme::Unix, ",type=seqpacket")).unwrap();
-    match Sender::<[u8]>::open(&place.address(Scheme::Unix, "")) {
+    let _receiver = Receiver::<[u8]>::open(place.address(Scheme::Unix, ",type=seqpacket")).unwrap();
+    match Sender::<[u8]>::open(place.address(Scheme::Unix, "")) {
         Err(Error::Mismatch { option, .. }) => assert_eq!(&*option, "type"),
         other => panic!("{:?}", other.err()),
     }
-    assert!(matches!(Receiver::<[u8]>::open(&place.address(Scheme::Unix, "")), Err(Error::Busy { .. })));
+    assert!(matches!(Receiver::<[u8]>::open(place.address(Scheme::Unix, "")), Err(Error::Busy { .. })));
 }
 
 #[test]
@@ -127,7 +127,7 @@ fn somebody_elses_living_socket_is_busy_and_a_dead_one_is_replaced() {
 #[test]
 fn a_receiver_removes_only_its_own_file() {
     let place = Place::new();
-    let receiver = Receiver::<[u8]>::open(&place.address(Scheme::Unix, "")).unwrap();
+    let receiver = Receiver::<[u8]>::open(place.address(Scheme::Unix, "")).unwrap();
     std::fs::remove_file(place.path("channel")).unwrap();
     let theirs = UnixListener::bind(place.path("channel")).unwrap();
     drop(receiver);
@@ -155,27 +155,27 @@ fn the_mode_is_what_was_asked_for() {
     for scheme in [Scheme::Unix, Scheme::Fifo] {
         for (options, expected) in [("", 0o600), (",mode=666", 0o666), (",mode=420", 0o420)] {
             let place = Place::new();
-            let _receiver = Receiver::<[u8]>::open(&place.address(scheme, options)).unwrap();
+            let _receiver = Receiver::<[u8]>::open(place.address(scheme, options)).unwrap();
             assert_eq!(mode(&place), expected, "{scheme}{options}");
         }
     }
     let place = Place::new();
-    let _receiver = Receiver::<[u8]>::open(&place.address(Scheme::Fifo, ",mode=640")).unwrap();
-    let error = Sender::<[u8]>::open(&place.address(Scheme::Fifo, ",mode=600")).err().unwrap();
+    let _receiver = Receiver::<[u8]>::open(place.address(Scheme::Fifo, ",mode=640")).unwrap();
+    let error = Sender::<[u8]>::open(place.address(Scheme::Fifo, ",mode=600")).err().unwrap();
     assert!(matches!(&error, Error::Mismatch { theirs, .. } if &**theirs == "640"), "{error}");
 }
 
 #[test]
 fn a_pipe_is_made_or_taken_as_asked() {
     let place = Place::new();
-    let missing = Receiver::<[u8]>::open(&place.address(Scheme::Fifo, ",create=never")).err().unwrap();
+    let missing = Receiver::<[u8]>::open(place.address(Scheme::Fifo, ",create=never")).err().unwrap();
     assert!(matches!(missing, Error::NotFound { .. }) && missing.to_string().contains("mkfifo"), "{missing}");
-    let _receiver = Receiver::<[u8]>::open(&place.address(Scheme::Fifo, ",create=only")).unwrap();
-    let taken = Sender::<[u8]>::open(&place.address(Scheme::Fifo, ",create=only")).err().unwrap();
+    let _receiver = Receiver::<[u8]>::open(place.address(Scheme::Fifo, ",create=only")).unwrap();
+    let taken = Sender::<[u8]>::open(place.address(Scheme::Fifo, ",create=only")).err().unwrap();
     assert!(taken.to_string().contains("create=only"), "{taken}");
-    let _sender = Sender::<[u8]>::open(&place.address(Scheme::Fifo, "")).unwrap();
+    let _sender = Sender::<[u8]>::open(place.address(Scheme::Fifo, "")).unwrap();
     for writers in ["one", "many"] {
-        let second = Sender::<[u8]>::open(&place.address(Scheme::Fifo, &format!(",writers={writers}")));
+        let second = Sender::<[u8]>::open(place.address(Scheme::Fifo, &format!(",writers={writers}")));
         assert!(second.err().unwrap().to_string().contains("writers=many"));
     }
 }
@@ -186,9 +186,9 @@ fn one_of_many_writers_keeps_one_that_wants_to_be_alone_out() {
     let many = place.address(Scheme::Fifo, ",writers=many");
     let (first, _receiver) = pair(&many);
     let second = Sender::<[u8]>::open(&many).unwrap();
-    assert!(matches!(Sender::<[u8]>::open(&place.address(Scheme::Fifo, "")), Err(Error::Busy { .. })));
+    assert!(matches!(Sender::<[u8]>::open(place.address(Scheme::Fifo, "")), Err(Error::Busy { .. })));
     drop((first, second));
-    Sender::<[u8]>::open(&place.address(Scheme::Fifo, "")).unwrap();
+    Sender::<[u8]>::open(place.address(Scheme::Fifo, "")).unwrap();
 }
 
 #[test]
@@ -199,8 +199,8 @@ fn what_may_not_be_opened_says_whose_it_is() {
         return;
     }
     let place = Place::new();
-    let _unix = Receiver::<[u8]>::open(&format!("unix:{}", place.path("unix").display())).unwrap();
-    let _fifo = Receiver::<[u8]>::open(&format!("fifo:{}", place.path("fifo").display())).unwrap();
+    let _unix = Receiver::<[u8]>::open(format!("unix:{}", place.path("unix").display())).unwrap();
+    let _fifo = Receiver::<[u8]>::open(format!("fifo:{}", place.path("fifo").display())).unwrap();
     std::fs::set_permissions(place.path(""), std::fs::Permissions::from_mode(0o755)).unwrap();
     let errors = std::thread::spawn(move || {
         // For this thread only; libc's call would change the whole process.

@@ -45,7 +45,7 @@ fn socat_sends_lines() {
     for options in ["", ",type=5"] {
         let place = Place::new();
         let wire = if options.is_empty() { ",wire=lines" } else { ",wire=raw,type=seqpacket" };
-        let mut receiver = Receiver::<[u8]>::open(&place.address(Scheme::Unix, wire)).unwrap();
+        let mut receiver = Receiver::<[u8]>::open(place.address(Scheme::Unix, wire)).unwrap();
         let path = format!("UNIX-CONNECT:{}{options}", place.path("channel").display());
         let Some(mut socat) = start("socat", &["-u", "-", &path]) else { return };
         socat.write(b"one\n\nlast");
@@ -62,7 +62,7 @@ fn socat_receives_lines() {
     let place = Place::new();
     let path = format!("UNIX-LISTEN:{}", place.path("channel").display());
     let Some(mut socat) = start("socat", &["-u", &path, "-"]) else { return };
-    let mut sender = Sender::<[u8]>::open_by(&place.address(Scheme::Unix, ",wire=lines"), LONG).unwrap();
+    let mut sender = Sender::<[u8]>::open_by(place.address(Scheme::Unix, ",wire=lines"), LONG).unwrap();
     sender.send(b"hello").unwrap();
     sender.send(b"").unwrap();
     drop(sender);
@@ -113,7 +113,7 @@ fn script(place: &Place) -> String {
 #[test]
 fn the_pages_python_sends() {
     let place = Place::new();
-    let mut receiver = Receiver::<[u8]>::open(&place.address(Scheme::Unix, "")).unwrap();
+    let mut receiver = Receiver::<[u8]>::open(place.address(Scheme::Unix, "")).unwrap();
     let path = place.path("channel");
     let arguments = [&script(&place), "send", path.to_str().unwrap(), "one", "", "three\nlines"];
     let Some(_python) = start("python3", &arguments) else { return };

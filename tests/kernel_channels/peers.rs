@@ -174,6 +174,19 @@ fn peer() {
             }
             Err(error) => say(error),
         },
+        // Receives with room for two connections.
+        "two-connections" => {
+            let mut receiver = Receiver::<[u8]>::open_by(address, LONG).unwrap();
+            let open = std::fs::read_dir("/proc/self/fd").unwrap().count() as u64 - 1;
+            let limit = libc::rlimit { rlim_cur: open + 2, rlim_max: open + 2 };
+            // SAFETY: reads one `rlimit`.
+            assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) }, 0);
+            say("open");
+            while let Some(message) = receiver.recv_by(LONG).unwrap() {
+                say(message[0]);
+            }
+            say("end");
+        }
         // Both ends, and a child that tries them and closes them.
         "forker" => {
             let (mut sender, mut receiver) = pair(address);

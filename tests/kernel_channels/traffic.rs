@@ -268,3 +268,22 @@ fn what_one_receiver_cannot_share_is_refused() {
         );
     }
 }
+
+#[test]
+fn a_receiver_without_descriptors_serves_whom_it_has_and_then_the_others() {
+    let place = Place::new();
+    let address = place.address(Scheme::Unix, "");
+    let mut receiver = Peer::start("two-connections", &address);
+    assert_eq!(receiver.hear(), "open");
+    let mut senders: Vec<Sender> = (0..6).map(|_| Sender::open_by(&address, LONG).unwrap()).collect();
+    for number in 0..6u8 {
+        senders[usize::from(number)].send(&[number]).unwrap();
+    }
+    let mut heard = vec![receiver.hear(), receiver.hear()];
+    drop(senders);
+    heard.extend((2..6).map(|_| receiver.hear()));
+    heard.sort();
+    assert_eq!(heard, ["0", "1", "2", "3", "4", "5"]);
+    assert_eq!(receiver.hear(), "end");
+    receiver.finish();
+}

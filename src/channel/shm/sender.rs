@@ -206,7 +206,10 @@ impl ShmSender {
             Err((_, chunk)) => self.post_chunk(chunk, deadline),
         };
         match sent {
-            Ok(()) => Ok(loan.sent()),
+            Ok(()) => {
+                loan.sent();
+                Ok(())
+            }
             Err(error) => Err((loan, error)),
         }
     }

@@ -1,0 +1,153 @@
+use super::*;
+use crate::channel::wire::header;
+use proptest::prelude::*;
+
+const SETTINGS: Settings = Settings { wire: Wire::Frames, max_message: 1 << 20 };
+
+fn frame(kind: Kind, payload: &[u8]) -> Vec<u8> {
+    [&header(kind, payload.len())[..], payload].concat()
+}
+
+/// Feeds the bytes in pieces of these sizes, over and over, and gives what came out.
+fn decode(settings: Settings, bytes: &[u8], pieces: &[usize]) -> (Vec<Vec<u8>>, Option<Fault>, u64) {
+    let mut decoder = Decoder::new(settings, BUFFER);
+    let (mut messages, mut rest, mut sizes) = (Vec::new(), bytes, pieces.iter().cycle());
+    loop {
+        match decoder.next() {
+            Ok(Some(message)) => messages.push(message.to_vec()),
+            Err(fault) => return (messages, Some(fault), decoder.died()),
+            Ok(None) if rest.is_empty() => break,
+            Ok(None) => {
+                let space = decoder.space();
+                let len = rest.len().min(space.len()).min(*sizes.next().unwrap());
+                space[..len].copy_from_slice(&rest[..len]);
+                decoder.filled(len);
+                rest = &rest[len..];
+                assert!(
+                    decoder.message.capacity() <= KEEP.max(2 * bytes.len()),
+                    "memory follows what arrived"
+                );
+            }
+        }
+    }
+    messages.extend(decoder.finish(false).map(<[u8]>::to_vec));
+    (messages, None, decoder.died())
+}
+
+#[test]
+fn parts_are_joined_cancelled_ones_forgotten_and_the_dead_counted() {
+    let stream = [
+        frame(Kind::Hello, b""),
+        frame(Kind::Part, b"another receiver had "),
+        frame(Kind::End, b"the start of this"),
+        frame(Kind::Start, b"never "),
+        frame(Kind::Cancel, b""),
+        frame(Kind::Start, b"re"),
+        frame(Kind::Part, b"ad"),
+        frame(Kind::End, b"ings"),
+        frame(Kind::Message, b""),
+        frame(Kind::Start, b"its sender dies"),
+        frame(Kind::Hello, b""),
+        frame(Kind::Message, b"next"),
+        frame(Kind::Bye, b""),
+    ]
+    .concat();
+    let (messages, fault, died) = decode(SETTINGS, &stream, &[1]);
+    assert_eq!((messages, fault), (vec![b"readings".to_vec(), vec![], b"next".to_vec()], None));
+    assert_eq!(died, 1);
+    let (_, _, died) = decode(SETTINGS, &stream[..stream.len() - HEADER], &[7]);
+    assert_eq!(died, 2, "the last one said no goodbye");
+}
+
+#[test]
+fn what_contradicts_the_format_is_refused_at_its_first_byte() {
+    for (bytes, words) in [
+        (&b"hi\n"[..], "'hi\\n', which is no frame"),
+        (b"nw2m", "version 2"),
+        (b"nw1?\0\0\0\0", "no frame"),
+        (b"nw1x\x01\0\0\0", "no frame"),
+        (b"nw1m\xff\xff\xff\xff", "4294967295 bytes or more"),
+    ] {
+        let (_, fault, _) = decode(SETTINGS, bytes, &[bytes.len()]);
+        let fault = fault.unwrap_or_else(|| panic!("{bytes:?} was taken"));
+        assert!(fault.found.contains(words), "{fault:?}");
+    }
+    let parts = [frame(Kind::Start, &[7; 1 << 16]), frame(Kind::End, &[7; 1 << 16])].concat();
+    let (messages, fault, _) = decode(Settings { max_message: (1 << 17) - 1, ..SETTINGS }, &parts, &[999]);
+    assert_eq!(messages.len(), 0);
+    assert!(fault.unwrap().found.contains("131072"), "parts count together");
+}
+
+#[test]
+fn lines_end_with_a_newline_or_with_the_stream() {
+    let settings = Settings { wire: Wire::Lines, max_message: 10 };
+    let (lines, fault, died) = decode(settings, b"one\n\ntwo\nlast", &[1]);
+    assert_eq!(lines, [&b"one"[..], b"", b"two", b"last"]);
+    assert_eq!((fault, died), (None, 0));
+    assert!(decode(settings, b"much too long", &[4]).1.is_some());
+}
+
+#[test]
+fn a_packet_is_one_frame() {
+    let whole = frame(Kind::Message, b"hello");
+    let cut = |bytes: &[u8], len| match cut_packet(bytes, len, SETTINGS) {
+        Ok(Packet::Message(message)) => Some(message.to_vec()),
+        Ok(Packet::Bye) => None,
+        Err(fault) => Some(fault.found.into_bytes()),
+    };
+    assert_eq!(cut(&whole, whole.len()).unwrap(), b"hello");
+    assert_eq!(cut(&frame(Kind::Bye, b""), HEADER), None);
+    assert!(cut(&whole[..9], 9).unwrap().ends_with(b"no frame"));
+    assert!(cut(&whole, 1 << 30).unwrap().starts_with(b"a message of"));
+}
+
+fn wire() -> impl Strategy<Value = Wire> {
+    prop_oneof![Just(Wire::Frames), Just(Wire::Lines), Just(Wire::Raw)]
+}
+
+proptest! {
+    #[test]
+    fn the_split_of_the_bytes_does_not_matter(
+        messages in proptest::collection::vec((proptest::collection::vec(any::<u8>(), 0..300), 1..100usize), 0..20),
+        pieces in proptest::collection::vec(1..200usize, 1..20),
+    ) {
+        let mut stream = Vec::new();
+        for (message, part) in &messages {
+            match message.len() {
+                0..100 => stream.extend(frame(Kind::Message, message)),
+                _ => {
+                    let (first, rest) = message.split_at(*part);
+                    stream.extend(frame(Kind::Start, first));
+                    rest.chunks(*part).for_each(|part| stream.extend(frame(Kind::Part, part)));
+                    stream.extend(frame(Kind::End, b""));
+                }
+            }
+        }
+        stream.extend(frame(Kind::Bye, b""));
+        let (decoded, fault, died) = decode(SETTINGS, &stream, &pieces);
+        prop_assert_eq!((fault, died), (None, 0));
+        prop_assert!(decoded.iter().eq(messages.iter().map(|(message, _)| message)));
+    }
+
+    #[test]
+    fn garbage_is_an_error_and_nothing_worse(
+        wire in wire(),
+        bytes in proptest::collection::vec(prop_oneof![any::<u8>(), Just(b'n'), Just(b'\n')], 0..2000),
+        frames in 0..4usize,
+        pieces in proptest::collection::vec(1..200usize, 1..20),
+    ) {
+        let stream = [frame(Kind::Message, b"good").repeat(frames), bytes.clone()].concat();
+        let settings = Settings { wire, max_message: u64::MAX };
+        let one_by_one = decode(settings, &stream, &[1]);
+        let (messages, fault, died) = decode(settings, &stream, &pieces);
+        if wire == Wire::Raw {
+            prop_assert_eq!(messages.concat(), stream);
+        } else {
+            prop_assert_eq!((&messages, fault.is_some(), died), (&one_by_one.0, one_by_one.1.is_some(), one_by_one.2));
+        }
+        if wire == Wire::Frames {
+            prop_assert!(messages.len() >= frames);
+            prop_assert!(fault.is_some() || bytes.is_empty() || bytes[0] == b'n');
+        }
+    }
+}
