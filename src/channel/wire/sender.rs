@@ -1,17 +1,17 @@
 //! Messages in, bytes out.
 //!
-//! A deadline may pass when a message is half written. What then happens is the heart of this file:
+//! A deadline may pass when a message is half written: the heart of this file. `Ok` means that the kernel has all of
+//! it. After `TimedOut` the message has not arrived, and
 //!
-//! * A message that fits one frame is written by one call, which the kernel does whole or not at all (pipes: by
-//!   promise up to `PIPE_BUF`; sockets: in fact). Should it be cut nevertheless, it *counts as sent*.
-//! * A larger one goes in parts, and exists only once the frame that ends it was written. If time runs out before,
-//!   the rest of the part is *owed*, and after it a [`Kind::Cancel`]: the receiver forgets what it has. The caller
-//!   hears that nothing was sent, and that is so.
-//! * Lines and raw bytes cannot be taken back: from its first byte on such a message counts as sent.
+//! * the same message, sent again, goes on where it stopped: who retries in short slices gets on;
+//! * another message takes its place. A large message goes in parts and exists only with the frame that ends it: the
+//!   sender completes the part and cancels ([`Kind::Cancel`]);
+//! * what cannot be taken back (lines, raw bytes) is completed first, and so arrives late.
 //!
-//! What is owed is written before anything else by the next call, or when the sender is dropped. So the stream
-//! is always one that the receiver can cut.
+//! A message that fits one frame is written by one call, which the kernel does whole or not at all (pipes: by promise
+//! up to `PIPE_BUF`; sockets: in fact; should one be cut, it cannot be taken back).
 
+use std::hash::{BuildHasher, RandomState};
 use std::io::IoSlice;
 use std::os::fd::BorrowedFd;
 
@@ -49,8 +49,18 @@ pub(in crate::channel) struct StreamSender<O: Outlet> {
     settings: Settings,
     /// Whether messages may go in parts, which other senders' frames must not come between.
     is_alone: bool,
+    /// What must be written before another message than the one that has begun.
     owed: Vec<u8>,
+    begun: Option<Begun>,
+    hasher: RandomState,
     mark: ProcessMark,
+}
+
+/// A message that ran out of time after some of its encoded bytes were written.
+struct Begun {
+    written: usize,
+    len: usize,
+    fingerprint: u64,
 }
 
 impl<O: Outlet> StreamSender<O> {
@@ -60,7 +70,8 @@ impl<O: Outlet> StreamSender<O> {
     /// `NoSpace` where this process cannot have one page more.
     pub(in crate::channel) fn new(outlet: O, what: Text, settings: Settings, is_alone: bool) -> Result<Self> {
         let mark = ProcessMark::take().map_err(|errno| Error::from_errno(&what, "madvise", errno))?;
-        Ok(Self { outlet, what, settings, is_alone, owed: Vec::new(), mark })
+        let (owed, begun, hasher) = (Vec::new(), None, RandomState::new());
+        Ok(Self { outlet, what, settings, is_alone, owed, begun, hasher, mark })
     }
 
     /// Says that a sender begins, now or before its first message.
@@ -127,43 +138,69 @@ impl<O: Outlet> StreamSender<O> {
         if self.owed.is_empty() { Ok(()) } else { Err(no_room(&self.what, deadline)) }
     }
 
-    fn owe(&mut self, pieces: [&[u8]; 3], done: usize) {
-        for piece in after(pieces, done) {
-            self.owed.extend_from_slice(piece);
+    /// Where to go on with this message: at 0 unless it is the one that has begun.
+    fn resume(&mut self, message: &[u8], deadline: Deadline) -> Result<usize> {
+        match self.begun.take() {
+            Some(begun)
+                if begun.len == message.len() && begun.fingerprint == self.hasher.hash_one(message) =>
+            {
+                self.owed.clear();
+                Ok(begun.written)
+            }
+            _ => self.settle(deadline).map(|()| 0),
+        }
+    }
+
+    /// Remembers how far a message came, and what to write should another one come in its place.
+    fn suspend(&mut self, message: &[u8], written: usize, rest: [&[u8]; 3], is_cancelled: bool) {
+        if written > 0 {
+            self.owed = rest.concat();
+            if is_cancelled {
+                self.owed.extend_from_slice(&header(Kind::Cancel, 0));
+            }
+            let fingerprint = self.hasher.hash_one(message);
+            self.begun = Some(Begun { written, len: message.len(), fingerprint });
         }
     }
 
     /// Sends what cannot be taken back.
-    fn send_whole(&mut self, pieces: [&[u8]; 3], deadline: Deadline) -> Result<()> {
-        let done = self.put(pieces, deadline)?;
-        if done == 0 && length(&pieces) > 0 {
-            return Err(no_room(&self.what, deadline));
+    fn send_whole(&mut self, message: &[u8], start: usize, deadline: Deadline) -> Result<()> {
+        let head = header(Kind::Message, message.len());
+        let pieces: [&[u8]; 3] = match self.settings.wire {
+            Wire::Frames => [&head, message, &[]],
+            Wire::Lines => [message, b"\n", &[]],
+            Wire::Raw => [message, &[], &[]],
+        };
+        let done = start + self.put(after(pieces, start), deadline)?;
+        if done == length(&pieces) {
+            return Ok(());
         }
-        self.owe(pieces, done);
-        Ok(())
+        self.suspend(message, done, after(pieces, done), false);
+        Err(no_room(&self.what, deadline))
     }
 
     /// Sends what exists only with its end.
-    fn send_parts(&mut self, message: &[u8], deadline: Deadline) -> Result<()> {
+    fn send_parts(&mut self, message: &[u8], start: usize, deadline: Deadline) -> Result<()> {
         let end = header(Kind::End, 0);
-        let mut parts = message.chunks(O::FRAME - 2 * HEADER).enumerate().peekable();
-        while let Some((number, part)) = parts.next() {
+        let parts = message.chunks(O::FRAME - 2 * HEADER);
+        let (last, stride) = (parts.len() - 1, O::FRAME - HEADER);
+        let first = (start / stride).min(last);
+        let mut skip = start - first * stride;
+        for (number, part) in parts.enumerate().skip(first) {
             let head = header(if number == 0 { Kind::Start } else { Kind::Part }, part.len());
-            let pieces = [&head[..], part, if parts.peek().is_none() { &end } else { &[] }];
-            let done = self.put(pieces, deadline)?;
+            let pieces = [&head[..], part, if number == last { &end } else { &[] }];
+            let done = skip + self.put(after(pieces, skip), deadline)?;
+            skip = 0;
             if done == length(&pieces) {
                 continue;
             }
-            if done > HEADER + part.len() {
-                self.owe(pieces, done);
-                return Ok(());
-            }
-            if done > 0 {
-                self.owe([&head, part, &[]], done);
-            }
-            if done > 0 || number > 0 {
-                self.owed.extend_from_slice(&header(Kind::Cancel, 0));
-            }
+            let is_ending = done > HEADER + part.len();
+            let rest = match done {
+                0 => [&[][..]; 3],
+                _ if is_ending => after(pieces, done),
+                _ => after([&head, part, &[]], done),
+            };
+            self.suspend(message, number * stride + done, rest, !is_ending);
             return Err(no_room(&self.what, deadline));
         }
         Ok(())
@@ -185,7 +222,7 @@ impl<O: Outlet> StreamSender<O> {
                 self.send_batch(&mut batch, &mut starts, deadline, sent)?;
             }
             checked?;
-            if size > O::FRAME {
+            if size > O::FRAME || self.begun.is_some() {
                 self.send(message, deadline)?;
                 *sent += 1;
                 continue;
@@ -202,7 +239,7 @@ impl<O: Outlet> StreamSender<O> {
         self.send_batch(&mut batch, &mut starts, deadline, sent)
     }
 
-    /// Sends messages that begin at `starts`. One that is cut counts as sent; those behind it do not.
+    /// Sends messages that begin at `starts`.
     fn send_batch(
         &mut self,
         batch: &mut Vec<u8>,
@@ -210,28 +247,38 @@ impl<O: Outlet> StreamSender<O> {
         deadline: Deadline,
         sent: &mut usize,
     ) -> Result<()> {
+        if starts.is_empty() {
+            return Ok(());
+        }
         self.settle(deadline)?;
         let done = self.put([batch, &[], &[]], deadline)?;
-        let whole = done == batch.len();
-        let begun = if whole { starts.len() } else { starts.partition_point(|start| *start < done) };
-        let end = starts.get(begun).copied().unwrap_or(batch.len());
-        self.owed.extend_from_slice(&batch[done..end]);
-        *sent += begun;
+        let ends = starts.iter().copied().skip(1).chain([batch.len()]);
+        let whole = ends.clone().take_while(|end| *end <= done).count().min(starts.len());
+        *sent += whole;
+        if let (Some(start), Some(end)) = (starts.get(whole), ends.clone().nth(whole)) {
+            let (before, after) = match self.settings.wire {
+                Wire::Frames => (HEADER, 0),
+                Wire::Lines => (0, 1),
+                Wire::Raw => (0, 0),
+            };
+            let message = &batch[start + before..end - after];
+            self.suspend(message, done - start, [&batch[done..end], &[], &[]], false);
+            return Err(no_room(&self.what, deadline));
+        }
         batch.clear();
         starts.clear();
-        if whole { Ok(()) } else { Err(no_room(&self.what, deadline)) }
+        Ok(())
     }
 }
 
 impl<O: Outlet> RawSender for StreamSender<O> {
     fn send(&mut self, message: &[u8], deadline: Deadline) -> Result<()> {
         self.check(message)?;
-        self.settle(deadline)?;
-        match self.settings.wire {
-            Wire::Frames if HEADER + message.len() > O::FRAME => self.send_parts(message, deadline),
-            Wire::Frames => self.send_whole([&header(Kind::Message, message.len()), message, &[]], deadline),
-            Wire::Lines => self.send_whole([message, b"\n", &[]], deadline),
-            Wire::Raw => self.send_whole([message, &[], &[]], deadline),
+        let start = self.resume(message, deadline)?;
+        if self.settings.wire == Wire::Frames && HEADER + message.len() > O::FRAME {
+            self.send_parts(message, start, deadline)
+        } else {
+            self.send_whole(message, start, deadline)
         }
     }
 
