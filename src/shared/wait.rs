@@ -37,18 +37,28 @@ pub(crate) const WATCH: Duration = Duration::from_millis(5);
 pub(crate) struct Spinner {
     mode: WaitMode,
     alone: bool,
+    /// Whether watching is worth anything at all.
+    watches: bool,
     budget: Duration,
 }
 
 impl Spinner {
     pub(crate) fn new(mode: WaitMode, processors: usize) -> Self {
-        Self { mode, alone: processors == 1, budget: BUDGET_MAX }
+        let alone = processors == 1;
+        let watches = mode == WaitMode::Spin || mode == WaitMode::Adaptive && !alone;
+        Self { mode, alone, watches, budget: BUDGET_MAX }
+    }
+
+    /// How often to look for what may come at once, before anything is asked of the clock or the tables.
+    #[inline(always)]
+    pub(crate) fn looks(&self, deadline: Deadline) -> u32 {
+        if self.watches && deadline != Deadline::Now { SHORT } else { 1 }
     }
 
     /// Watches until `done`, the end of the budget, or the deadline. False: it is time to sleep (or to give up).
     #[inline]
     pub(crate) fn watch(&mut self, deadline: Deadline, mut done: impl FnMut() -> bool) -> bool {
-        if self.mode == WaitMode::Sleep || self.alone && self.mode == WaitMode::Adaptive {
+        if !self.watches {
             return done();
         }
         for _ in 0..SHORT {
