@@ -4,7 +4,7 @@ use std::ops::Deref;
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use crate::address::Address;
+use crate::error::Text;
 
 /// A type that can be a channel's messages: `[u8]`, or any plain type of fixed layout
 /// ([`zerocopy`]'s `IntoBytes + FromBytes`: no pointers, no padding, every bit pattern valid).
@@ -44,6 +44,11 @@ pub trait Inbox {
     ///
     /// The bytes hold anything until they are written. Called again, it may return other memory.
     fn room(&mut self, len: usize) -> Option<&mut [u8]>;
+
+    /// The only size in bytes that it has room for, if there is only one.
+    fn size(&self) -> Option<usize> {
+        None
+    }
 }
 
 /// A byte message: small ones lie in the value itself, so that receiving them allocates nothing.
@@ -131,6 +136,10 @@ impl<T: FromBytes + IntoBytes> Inbox for Plain<T> {
     fn room(&mut self, len: usize) -> Option<&mut [u8]> {
         (len == size_of::<T>()).then(|| self.0.as_mut_bytes())
     }
+
+    fn size(&self) -> Option<usize> {
+        Some(size_of::<T>())
+    }
 }
 
 impl<T: FromBytes + IntoBytes + Immutable + KnownLayout + Send> Message for T {
@@ -154,9 +163,10 @@ impl<T: FromBytes + IntoBytes + Immutable + KnownLayout + Send> Message for T {
 }
 
 /// The error of a message whose size does not fit the receiver's type.
-pub(crate) fn wrong_size(address: &Address, found: u64, expected: Option<usize>) -> crate::Error {
+#[cold]
+pub(crate) fn wrong_size(what: &Text, found: u64, expected: Option<usize>) -> crate::Error {
     crate::Error::Mismatch {
-        what: address.text(),
+        what: what.clone(),
         option: "message size".into(),
         theirs: format!("{found} bytes").into(),
         ours: format!("{} bytes", expected.unwrap_or_default()).into(),

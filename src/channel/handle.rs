@@ -129,7 +129,7 @@ impl<T: Message + ?Sized> Sender<T> {
     /// another size.
     pub fn loan(&mut self, len: usize) -> Result<Loan<T>> {
         if T::SIZE.is_some_and(|size| size != len) {
-            return Err(wrong_size(&self.address, len as u64, T::SIZE));
+            return Err(wrong_size(&self.address.text(), len as u64, T::SIZE));
         }
         match &mut self.end {
             SenderEnd::Shm(sender) => Ok(Loan { loan: sender.loan(len)?, type_: PhantomData }),

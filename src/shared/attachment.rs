@@ -271,6 +271,16 @@ impl Attachment {
             }
     }
 
+    /// Whether another participant has taken a message that comes again if he dies.
+    pub(crate) fn is_leased(&self) -> bool {
+        self.shared.layout.config.ack == Ack::OnRelease && {
+            let mut extents = Extents::new(self.shared.memory, &self.shared.layout);
+            extents.refresh(&self.segment).ok();
+            let chunks = Chunks::new(self.shared.memory, &self.shared.layout);
+            chunks.any_held_beside(extents.chunks_known(), self.me.owner())
+        }
+    }
+
     /// Repairs what the dead held. True: somebody was dead.
     pub(crate) fn reap(&self) -> bool {
         self.shared.reap(&self.segment, Some(self.me), &self.segment)

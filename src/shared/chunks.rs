@@ -223,6 +223,11 @@ impl Chunks {
         (0..known).any(|id| self.load(id).is(State::Returned))
     }
 
+    /// Whether somebody else than `me` has taken a message and not yet released it.
+    pub(crate) fn any_held_beside(&self, known: u32, me: u16) -> bool {
+        (0..known).map(|id| self.load(id)).any(|word| word.is(State::Held) && word.holder() != me)
+    }
+
     /// → FREE, and wakes senders that wait for a chunk.
     #[inline]
     pub(crate) fn release(&self, chunk: Chunk) {

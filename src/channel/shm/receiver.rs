@@ -8,7 +8,7 @@ use crate::address::Address;
 use crate::atomic::Ordering::{Acquire, Relaxed};
 use crate::deadline::Deadline;
 use crate::error::{Error, Result};
-use crate::message::Inbox;
+use crate::message::{Inbox, wrong_size};
 use crate::shared::Contradiction;
 use crate::shared::attachment::Attachment;
 use crate::shared::chunks::{Chunk, Chunks};
@@ -255,7 +255,10 @@ impl ShmReceiver {
         found: Option<Found>,
     ) -> Result<Option<()>> {
         let Some(room) = inbox.room(len) else {
-            return if self.pass(found) { Err(self.wrong_size(len as u64)) } else { Ok(None) };
+            if !self.pass(found) {
+                return Ok(None);
+            }
+            return Err(wrong_size(&self.handle.what, len as u64, inbox.size()));
         };
         self.memory.read(at, room);
         Ok(self.pass(found).then_some(()))
@@ -268,21 +271,11 @@ impl ShmReceiver {
             return Ok(Some(self.held(chunk).into()));
         }
         self.chunks.release(chunk);
-        fits.map(|()| None).ok_or_else(|| self.wrong_size(chunk.len))
+        fits.map(|()| None).ok_or_else(|| wrong_size(&self.handle.what, chunk.len, inbox.size()))
     }
 
     fn held(&self, chunk: Chunk) -> HeldChunk {
         HeldChunk::new(self.handle.attachment.clone(), chunk)
-    }
-
-    #[cold]
-    fn wrong_size(&self, len: u64) -> Error {
-        Error::Mismatch {
-            what: self.handle.what.clone(),
-            option: "message size".into(),
-            theirs: format!("{len} bytes").into(),
-            ours: "the size of the receiver's type".into(),
-        }
     }
 
     #[inline]
@@ -355,7 +348,9 @@ impl ShmReceiver {
                 Message::Chunk(chunk) => HeldMessage::Chunk(this.held(chunk)),
             };
             match size {
-                Some(size) if size != held.len() => Err(this.wrong_size(held.len() as u64)),
+                Some(size) if size != held.len() => {
+                    Err(wrong_size(&this.handle.what, held.len() as u64, Some(size)))
+                }
                 _ => Ok(Some(held)),
             }
         })
@@ -451,7 +446,8 @@ impl ShmReceiver {
             },
             Link::One(pair, side) => !pair.is_filled(side.position),
         };
-        Ok(nothing && self.returned_none() && self.handle.shared().participants.senders_epoch() == epoch)
+        let nothing = nothing && !self.handle.attachment.is_leased() && self.returned_none();
+        Ok(nothing && self.handle.shared().participants.senders_epoch() == epoch)
     }
 
     #[cold]

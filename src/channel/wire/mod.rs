@@ -12,7 +12,7 @@ pub(super) use sender::{Outlet, StreamSender};
 use crate::address::Address;
 use crate::deadline::Deadline;
 use crate::error::{Error, Result, Text};
-use crate::message::Inbox;
+use crate::message::{Inbox, wrong_size};
 
 use super::transport::OptionSpec;
 
@@ -128,12 +128,9 @@ impl Settings {
 /// # Errors
 /// `Mismatch` where it has not the size of the receiver's type.
 pub(super) fn deliver(what: &Text, message: &[u8], inbox: &mut dyn Inbox) -> Result<()> {
-    let room = inbox.room(message.len()).ok_or_else(|| Error::Mismatch {
-        what: what.clone(),
-        option: "message size".into(),
-        theirs: format!("{} bytes", message.len()).into(),
-        ours: "the size of the receiver's type".into(),
-    })?;
+    let Some(room) = inbox.room(message.len()) else {
+        return Err(wrong_size(what, message.len() as u64, inbox.size()));
+    };
     room.copy_from_slice(message);
     Ok(())
 }

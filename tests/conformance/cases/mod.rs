@@ -1,0 +1,34 @@
+//! The cases, by what they are about.
+
+mod acknowledge;
+mod deadlines;
+mod endings;
+mod foreign;
+mod in_place;
+mod lifetimes;
+mod many;
+mod opening;
+mod order;
+mod sizes;
+mod typed;
+
+use crate::Case;
+
+/// Every case, in the order of reading.
+pub(crate) fn all() -> impl Iterator<Item = &'static Case> {
+    [
+        order::CASES,
+        sizes::CASES,
+        typed::CASES,
+        many::CASES,
+        deadlines::CASES,
+        endings::CASES,
+        in_place::CASES,
+        acknowledge::CASES,
+        opening::CASES,
+        foreign::CASES,
+        lifetimes::CASES,
+    ]
+    .into_iter()
+    .flatten()
+}
