@@ -35,9 +35,8 @@ impl Descriptor {
         (Identity::of(&stat) == self.identity).then_some((file, stat))
     }
 
-    /// Puts a new descriptor of the same file in the place of one that was lost.
+    /// Puts a new descriptor of the same file in the place of one that was lost, whose number it may well have.
     pub(super) fn replace(&self, file: OwnedFd) {
-        self.close();
         self.number.store(file.into_raw_fd(), Ordering::Release);
     }
 

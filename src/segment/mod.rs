@@ -11,8 +11,8 @@
 //! **Facts.**
 //! - *whole*: who finds a segment's name finds it initialised. The file is made without a name, and linked last.
 //! - *alive*: byte `LOCKS + n` of the file is locked while the process with place `n` maps it. The lock belongs to an
-//!   open file description that this process alone opened; the mapping, which no child inherits, is the only
-//!   thing that keeps the description once [`Segment::pin`] has closed the descriptor. So the kernel frees the lock
+//!   open file description that this process alone opened. No forked child keeps its descriptor (`sys::fork`), and the
+//!   mapping, which no child inherits, alone keeps it once [`Segment::pin`] has closed the descriptor. So the kernel frees the lock
 //!   when the memory can no longer be written by that process, and not before.
 //! - *one removal*: a name is unlinked under the lock `REMOVAL` of the inode that it refers to. Hence it still refers
 //!   to that inode when it is unlinked, and a successor's file is never hit.
@@ -36,6 +36,7 @@ use rustix::io::{Errno, retry_on_intr};
 use crate::address::Address;
 use crate::deadline::Deadline;
 use crate::error::{Error, Result, Text};
+use crate::sys::fork::{NoFork, Unshared};
 use crate::sys::memory::Mapping;
 use crate::sys::process::ProcessMark;
 use crate::sys::{file, lock};
@@ -65,6 +66,8 @@ pub(crate) struct Segment {
     mark: ProcessMark,
     /// The mapping's own descriptor, until [`Segment::pin`].
     own: Descriptor,
+    /// What has forked children close that descriptor; dropped after it.
+    unshared: Unshared,
     /// Another description of the file: to look at locks, to grow, to pass on.
     checking: Descriptor,
     /// Held while `checking` is in question, so that one thread's repair does not mislead another's look.
@@ -123,10 +126,11 @@ impl Segment {
             fcntl_add_seals(file, SealFlags::SHRINK).map_err(|errno| trouble.of("fcntl", errno))?;
         }
         allocate(&trouble, file, 0, reserve)?;
-        let own = file::reopen(file, true).map_err(|errno| trouble.of("open", errno))?;
-        fchmod(file, Mode::from_raw_mode(mode)).map_err(|errno| trouble.of("fchmod", errno))?;
         let checking = rustix::io::fcntl_dupfd_cloexec(file, 3).map_err(|errno| trouble.of("dup", errno))?;
-        let segment = Self::map(trouble.clone(), place.path(), own, checking, true)?;
+        let open = || file::reopen(file, true).map_err(|errno| trouble.of("open", errno));
+        let segment = Self::map(trouble.clone(), place.path(), open, checking, true)?;
+        // Only now: a mode without rights for its owner would not let it be opened.
+        fchmod(file, Mode::from_raw_mode(mode)).map_err(|errno| trouble.of("fchmod", errno))?;
         initialise(&segment)?;
         Ok(newborn.publish(&trouble)?.then_some(segment))
     }
@@ -151,27 +155,31 @@ impl Segment {
     fn open_as(address: &Address, place: &Place, is_writable: bool) -> Result<Option<Self>> {
         let trouble = Trouble::new(address.bare().text(), place);
         let Some(found) = place::find(&trouble, place)? else { return Ok(None) };
-        let own = found.open(&trouble, is_writable)?;
         let checking = found.open(&trouble, is_writable)?;
-        Self::map(trouble, place.path(), own, checking, is_writable).map(Some)
+        let open = || found.open(&trouble, is_writable);
+        Self::map(trouble.clone(), place.path(), open, checking, is_writable).map(Some)
     }
 
     fn map(
         trouble: Trouble,
         path: Option<PathBuf>,
-        own: OwnedFd,
+        open: impl FnOnce() -> Result<OwnedFd>,
         checking: OwnedFd,
         is_writable: bool,
     ) -> Result<Self> {
+        let mark = ProcessMark::take().map_err(|errno| trouble.of("madvise", errno))?;
+        let no_fork = NoFork::begin();
+        let own = open()?;
+        let unshared = Unshared::note(&own);
         let stat = rustix::fs::fstat(&own).map_err(|errno| trouble.of("fstat", errno))?;
         let (len, identity) = (stat.st_size as u64, Identity::of(&stat));
         if len < LEAST {
             return Err(trouble.truncated(len, LEAST));
         }
-        let mark = ProcessMark::take().map_err(|errno| trouble.of("madvise", errno))?;
         let unmappable = |errno| trouble.unmappable(len, errno);
         let mut mapping = Mapping::new(own.as_fd(), len, is_writable).map_err(unmappable)?;
         mapping.keep_to(mark).map_err(unmappable)?;
+        drop(no_fork);
         Ok(Self {
             path,
             identity,
@@ -179,6 +187,7 @@ impl Segment {
             is_writable,
             mark,
             own: Descriptor::new(own, identity),
+            unshared,
             checking: Descriptor::new(checking, identity),
             in_question: Mutex::new(()),
             trouble,
@@ -223,8 +232,6 @@ impl Segment {
 
     /// Takes place `index`, for as long as this mapping lives; false where somebody alive has it.
     ///
-    /// Until [`pin`](Self::pin) follows, a child that is forked in between would keep the place as well.
-    ///
     /// # Errors
     /// `Os` after [`pin`](Self::pin), or where other code has closed the descriptor.
     pub(crate) fn try_lock(&self, index: u16) -> Result<bool> {
@@ -243,6 +250,7 @@ impl Segment {
     /// Closes the mapping's own descriptor: from now on the mapping alone holds what was locked.
     pub(crate) fn pin(&self) {
         self.own.close();
+        self.unshared.release();
     }
 
     /// Whether somebody alive has place `index`, this very segment included.

@@ -212,34 +212,90 @@ fn the_place_survives_the_closing_of_all_descriptors_and_falls_with_the_process(
     eventually("the lock falls, though nobody has reaped the process", || segment.holder(1) == Holder::Free);
 }
 
+/// Forks a child that does nothing until it is killed.
+fn fork_idler() -> i32 {
+    // SAFETY: the child makes only system calls; the alarm ends it should the test fail.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        // SAFETY: as above.
+        unsafe {
+            libc::alarm(60);
+            loop {
+                libc::pause();
+            }
+        }
+    }
+    assert!(child > 0);
+    child
+}
+
+fn kill_idler(child: i32) {
+    // SAFETY: a process of this test, alive (checked here), which only its alarm would end otherwise.
+    assert_eq!(unsafe { libc::kill(child, libc::SIGKILL) }, 0, "the child lived all the while");
+}
+
 #[test]
 fn a_forked_child_does_not_keep_its_dead_parents_place() {
     if let Some(part) = part() {
-        let segment = take_place(&part);
-        // SAFETY: the child makes only system calls.
-        let child = unsafe { libc::fork() };
-        if child == 0 {
-            // SAFETY: always sound; the alarm ends the child should the test fail.
-            unsafe {
-                libc::alarm(60);
-                loop {
-                    libc::pause();
-                }
-            }
-        }
-        say(&segment, child as u32);
+        let (_, segment) = stage(&part);
+        assert!(segment.try_lock(1).unwrap() && segment.try_lock(2).unwrap());
+        at(&segment, 1).store(fork_idler() as u32, SeqCst); // while the descriptor is open
+        segment.pin();
+        at(&segment, 2).store(fork_idler() as u32, SeqCst);
         stay()
     }
     let name = Name::new();
     let segment = name.create().unwrap();
     let peer = Peer::new("a_forked_child_does_not_keep_its_dead_parents_place", &name.0.to_string());
-    eventually("the peer has forked", || word(&segment).load(SeqCst) != 0);
-    let grandchild = word(&segment).load(SeqCst) as i32;
+    eventually("the peer has forked", || at(&segment, 2).load(SeqCst) != 0);
+    let children = [1, 2].map(|index| at(&segment, index).load(SeqCst) as i32);
     assert_eq!(segment.holder(1), Holder::Held);
     peer.signal(libc::SIGKILL);
-    eventually("the lock falls", || segment.holder(1) == Holder::Free);
-    // SAFETY: a process of ours, alive (checked by the kill), which only its alarm would end otherwise.
-    assert_eq!(unsafe { libc::kill(grandchild, libc::SIGKILL) }, 0, "the child lived all the while");
+    eventually("the lock falls", || segment.holder(1) == Holder::Free && segment.holder(2) == Holder::Free);
+    children.into_iter().for_each(kill_idler);
+}
+
+#[test]
+fn no_place_is_kept_by_children_forked_while_others_open() {
+    if let Some(part) = part() {
+        let done = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let forker = scope.spawn(|| {
+                let mut children = Vec::new();
+                while !done.load(SeqCst) && children.len() < 200 {
+                    children.push(fork_idler());
+                }
+                children
+            });
+            let (mut rounds, mut kept) = (0, false);
+            while !forker.is_finished() && !kept {
+                let (_, segment) = stage(&part);
+                kept |= !segment.try_lock(1).unwrap();
+                segment.pin();
+                drop(segment);
+                // A child may have to run before it has closed its copy.
+                let end = Instant::now() + Duration::from_secs(5);
+                let looking = stage(&part).1;
+                while looking.holder(1) != Holder::Free && Instant::now() < end {
+                    std::thread::yield_now();
+                }
+                kept |= looking.holder(1) != Holder::Free;
+                rounds += 1;
+            }
+            done.store(true, SeqCst);
+            for child in forker.join().unwrap() {
+                kill_idler(child);
+                // SAFETY: reaps the child that was just killed.
+                unsafe { libc::waitpid(child, std::ptr::null_mut(), 0) };
+            }
+            assert!(!kept && rounds > 0, "after {rounds} rounds");
+        });
+        return;
+    }
+    let name = Name::new();
+    let _segment = name.create().unwrap();
+    let part = name.0.to_string();
+    assert!(Peer::new("no_place_is_kept_by_children_forked_while_others_open", &part).succeeded());
 }
 
 #[test]

@@ -7,6 +7,7 @@
 //! | `copy` | the one copy that may race with a peer |
 //! | `cpu` | which processors, pinning |
 //! | `file` | reopening, linking what is unnamed, kinds of files and file systems |
+//! | `fork` | what a forked child must not keep |
 //! | `futex` | sleeping on a word and waking all, the barrier on all processors |
 //! | `lock` | byte locks owned by an open file description |
 //! | `memory` | shared mappings |
@@ -23,6 +24,7 @@ pub(crate) mod clock;
 pub(crate) mod copy;
 pub(crate) mod cpu;
 pub(crate) mod file;
+pub(crate) mod fork;
 pub(crate) mod futex;
 pub(crate) mod lock;
 pub(crate) mod memory;
