@@ -19,6 +19,7 @@ Examples:
   narrows ls file:./queue  a channel in a file, which only its address finds
   narrows ls --json | jq -r 'select(.state == \"stale\").address'
 
+KIND is many (senders and receivers, any number) or one (of each). \
 STATE is live (somebody takes part), unread (nobody does, messages wait), stale (left by a crash, \
 see `narrows rm --stale`) or idle (nobody takes part, and it was made to stay).";
 
@@ -65,8 +66,8 @@ fn rows(channels: &[Status]) -> String {
         ("ADDRESS", Left),
         ("KIND", Left),
         ("DEPTH", Right),
-        ("SENDERS", Right),
-        ("RECEIVERS", Right),
+        ("SEND", Right),
+        ("RECV", Right),
         ("OWNER", Left),
         ("MODE", Right),
         ("BYTES", Right),
@@ -78,7 +79,7 @@ fn rows(channels: &[Status]) -> String {
         let plain = |word: String| (word, Style::new());
         table.row([
             plain(status.address.to_string()),
-            plain(kind(status.kind).to_owned()),
+            plain(peers_word(status.kind).to_owned()),
             plain(format!("{}/{}", status.depth, status.capacity)),
             plain(status.senders.to_string()),
             plain(status.receivers.to_string()),
@@ -213,7 +214,16 @@ fn kind(kind: Kind) -> &'static str {
     }
 }
 
-pub(crate) fn state(state: State) -> &'static str {
+/// The same, as the option `peers=` has it.
+fn peers_word(kind: Kind) -> &'static str {
+    match kind {
+        Kind::ManyToMany => "many",
+        Kind::OneToOne => "one",
+        _ => "?",
+    }
+}
+
+fn state(state: State) -> &'static str {
     match state {
         State::Live => "live",
         State::Unread => "unread",
