@@ -71,6 +71,25 @@ impl Capability {
             Self::ReceiverBinds => "receiver-binds",
         }
     }
+
+    /// What it means, in some words.
+    pub const fn meaning(self) -> &'static str {
+        match self {
+            Self::ManySenders => "several senders at the same time",
+            Self::ManyReceivers => "several receivers; each message goes to one",
+            Self::End => "receivers learn that no sender is left",
+            Self::Deaths => "and how many died without closing",
+            Self::KeepsEarly => "what is sent before a receiver opens is kept",
+            Self::Persistent => "messages outlive all processes",
+            Self::Capacity => "a set number of messages fits",
+            Self::Boundaries => "messages stay whole, whatever the `wire`",
+            Self::InPlace => "messages are written and read where they lie",
+            Self::Redelivery => "`ack=release`: what a dead receiver held comes again",
+            Self::UserSpace => "no system call while nobody sleeps",
+            Self::ForeignPeers => "the other side may be any program",
+            Self::ReceiverBinds => "the receiver makes the name, senders wait for it",
+        }
+    }
 }
 
 impl fmt::Display for Capability {
