@@ -54,12 +54,10 @@ fn plain() -> String {
     let mut text = table.print(table::coloured());
     for row in Transport::ALL {
         let _ = write!(text, "\n{}: {}\n", row.scheme, row.summary);
-        match same_options(row) {
-            Some(earlier) if !row.options.is_empty() => {
-                let _ = writeln!(text, "  options as {}:", earlier.scheme);
-            }
-            _ => text += &options(row.options),
-        }
+        text += &match options_like(row) {
+            Some(earlier) => format!("  options as {earlier}\n"),
+            None => options(row.options),
+        };
     }
     text
 }
@@ -86,15 +84,15 @@ fn markdown() -> String {
     for capability in Capability::ALL {
         let cells: String =
             Transport::ALL.iter().map(|row| format!(" {} |", has(row, capability, "✓", ""))).collect();
-        let _ = writeln!(text, "| {capability} |{cells}");
+        let _ = writeln!(text, "| {capability}: {} |{cells}", capability.meaning());
     }
     let cells: String = Transport::ALL.iter().map(|row| format!(" {} |", largest(row))).collect();
     let _ = writeln!(text, "| largest message |{cells}");
     text += "\n| scheme | what it is | options (default) |\n|---|---|---|\n";
     for row in Transport::ALL {
-        let options = match same_options(row) {
-            Some(earlier) if !row.options.is_empty() => format!("as `{}:`", earlier.scheme),
-            _ => row.options.iter().map(markdown_option).collect::<Vec<_>>().join(", "),
+        let options = match options_like(row) {
+            Some(earlier) => format!("as `{}", earlier.replacen(':', ":`", 1)),
+            None => row.options.iter().map(markdown_option).collect::<Vec<_>>().join(", "),
         };
         let _ = writeln!(text, "| `{}:` | {} | {options} |", row.scheme, row.summary);
     }
@@ -137,13 +135,16 @@ fn json(row: &Transport) -> anyhow::Result<String> {
     Ok(serde_json::to_string(&json)? + "\n")
 }
 
-/// An earlier row with the very same options.
-fn same_options(row: &Transport) -> Option<&'static Transport> {
-    let keys = |row: &Transport| row.options.iter().map(|o| (o.key, o.values, o.default)).collect::<Vec<_>>();
-    Transport::ALL
-        .iter()
-        .take_while(|earlier| earlier.scheme != row.scheme)
-        .find(|earlier| keys(earlier) == keys(row))
+/// `shm:`, or `shm:, without create=`, where an earlier row has all options of this one.
+fn options_like(row: &Transport) -> Option<String> {
+    let same = |a: &OptionSpec, b: &OptionSpec| (a.key, a.values, a.default) == (b.key, b.values, b.default);
+    let knows = |row: &Transport, option| row.options.iter().any(|other| same(other, option));
+    let mut earlier = Transport::ALL.iter().take_while(|earlier| earlier.scheme != row.scheme);
+    let like = earlier.find(|earlier| row.options.iter().all(|option| knows(earlier, option)))?;
+    let missing = like.options.iter().filter(|option| !knows(row, option));
+    let missing: Vec<String> = missing.map(|option| format!("{}=", option.key)).collect();
+    let without = if missing.is_empty() { String::new() } else { format!(", without {}", missing.join(" ")) };
+    (!row.options.is_empty()).then(|| format!("{}:{without}", like.scheme))
 }
 
 /// What the mechanism sets, or else what an option does.

@@ -1,11 +1,12 @@
-//! Every `console` block of the documentation and of `screens.md` is run, and its output compared.
+//! Every `console` block of the documentation and of `screens.md` is run, and its output compared; the README's table
+//! of mechanisms is what the command prints.
 //!
 //! `…` stands for any text. NARROWS_UPDATE=1 writes what was printed into the files instead. The shared-memory name
 //! `readings` becomes another of the same length; all else happens in a directory of the block's own.
 
 use std::path::Path;
 
-use crate::harness::{NARROWS, Place, Running};
+use crate::harness::{NARROWS, Place, Running, narrows};
 use std::process::{Command, Stdio};
 
 /// The one shared-memory name that screens use.
@@ -19,6 +20,22 @@ fn help_and_errors() {
 #[test]
 fn the_documentation() {
     check(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/command.md"));
+}
+
+#[test]
+fn the_readme_has_the_table_of_mechanisms() {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md");
+    let text = std::fs::read_to_string(file).unwrap();
+    let (before, rest) = text.split_once("<!-- mechanisms").unwrap();
+    let (mark, rest) = rest.split_once("-->\n").unwrap();
+    let (_, after) = rest.split_once("<!-- /mechanisms -->").unwrap();
+    let table = String::from_utf8(narrows(["mechanisms", "--markdown"]).ok()).unwrap();
+    let printed = format!("{before}<!-- mechanisms{mark}-->\n{table}<!-- /mechanisms -->{after}");
+    if std::env::var_os("NARROWS_UPDATE").is_some() {
+        std::fs::write(file, printed).unwrap();
+    } else {
+        assert!(text == printed, "README.md has another table; NARROWS_UPDATE=1 accepts what is printed now");
+    }
 }
 
 fn check(file: impl AsRef<Path>) {
