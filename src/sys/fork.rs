@@ -9,7 +9,7 @@
 //!
 //! **Fact** *ready*: a fork finds the descriptor noted and the mapping advised, or neither of them there. Both sides
 //! say first what they are about to do, and then look at the other; a fork gives way. Neither waits without bound:
-//! past it, a child might keep a lock.
+//! past it, a child might keep a lock, as might one made by a bare clone(2), which calls nobody.
 
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::ptr::null_mut;

@@ -55,6 +55,13 @@ pub fn futex_wait(word: &AtomicU32, expected: u32, until: Deadline) -> Waited {
 }
 
 /// Wakes everybody who sleeps on the word and gives how many. Change the word first.
+///
+/// ```
+/// use std::sync::atomic::{AtomicU32, Ordering};
+/// let word = AtomicU32::new(0);
+/// word.store(1, Ordering::Release);
+/// assert_eq!(narrows::sys::futex_wake_all(&word), 0);
+/// ```
 pub fn futex_wake_all(word: &AtomicU32) -> usize {
     futex::wake(word, Flags::empty(), i32::MAX as u32).unwrap_or(0)
 }

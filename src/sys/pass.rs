@@ -47,6 +47,16 @@ pub fn pass_descriptor(socket: &UnixStream, descriptor: BorrowedFd<'_>) -> Resul
 /// # Errors
 /// `UnexpectedEof` where the other end is closed, `InvalidData` where a byte came without a descriptor,
 /// `WouldBlock` where the socket does not block or has a read timeout.
+///
+/// ```
+/// use narrows::sys::{pass_descriptor, take_descriptor};
+/// use std::{os::fd::AsFd, os::unix::net::UnixStream};
+/// let (here, there) = UnixStream::pair()?;
+/// let region = narrows::Region::create("memfd:passed", 4096)?;
+/// pass_descriptor(&here, region.as_fd())?;
+/// assert_eq!(narrows::Region::from_descriptor(take_descriptor(&there)?)?.len(), 4096);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn take_descriptor(socket: &UnixStream) -> Result<OwnedFd> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
