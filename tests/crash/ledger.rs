@@ -30,6 +30,8 @@ pub(crate) enum Sign {
     Stop,
     /// Whatever a test needs.
     A,
+    B,
+    C,
 }
 
 /// Words on the board of one process.

@@ -8,14 +8,8 @@ use narrows::{Deadline, Error, Receiver, Sender};
 use rustix::process::Signal;
 
 use super::ledger::{Ledger, Mark, Sign};
-use super::peer::{Peer, Random, Scene, report, setting, soon};
+use super::peer::{Peer, Random, Scene, report, setting, soon, start};
 use super::traffic::{HEADER, assert_whole, check, message};
-
-/// What a peer of this page gets: the ledger, its board, the address, and two numbers.
-fn start(role: &str, scene: &Scene, board: u64, address: &str, numbers: [u64; 2]) -> Peer {
-    let numbers = numbers.map(|number| number.to_string());
-    Peer::start(role, &[&scene.shm("ledger"), &board.to_string(), address, &numbers[0], &numbers[1]])
-}
 
 /// Opens, sends one message and closes; so often, all beginning at once.
 pub(crate) fn visitor(arguments: &[&str]) {
@@ -206,6 +200,13 @@ fn removing_while_others_open_harms_nobody() {
     assert_eq!(scene.left().into_iter().collect::<Vec<_>>(), ["ledger"]);
 }
 
+/// Receives what is left, until the end; brings a sender, as there may never have been one.
+fn drain(address: &str) {
+    let mut receiver = Receiver::<[u8]>::open(address).unwrap();
+    drop(receiver.sender().unwrap());
+    while receiver.recv().unwrap().is_some() {}
+}
+
 #[test]
 fn openers_and_closers_are_killed_and_the_name_stays_usable() {
     let mut random = Random::of("openers killed");
@@ -228,9 +229,7 @@ fn openers_and_closers_are_killed_and_the_name_stays_usable() {
     hermits.into_iter().for_each(Peer::kill);
     report(&format!("openers: {kills} killed while they opened, sent, received, closed, reaped or removed"));
     // Whatever they left, the next opener finds its way; then all of it can be used.
-    let mut receiver = Receiver::<[u8]>::open(&*address).unwrap();
-    while receiver.recv().unwrap().is_some() {}
-    drop(receiver);
+    drain(&address);
     assert_eq!(scene.left().into_iter().collect::<Vec<_>>(), ["ledger"]);
 }
 
@@ -258,9 +257,7 @@ fn reapers_are_killed_while_they_reap() {
         }
     }
     reapers.into_iter().for_each(Peer::kill);
-    let mut receiver = Receiver::<[u8]>::open(&*address).unwrap();
-    while receiver.recv().unwrap().is_some() {}
-    drop(receiver);
+    drain(&address);
     assert_eq!(super::traffic::room(&address, 3000), 16);
     assert_whole(&scene.shm("channel"));
     remove(&scene.shm("channel").parse().unwrap()).unwrap();

@@ -12,7 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 pub(crate) type Role = fn(&[&str]);
 
 /// Names the role and its arguments to a peer, a line each.
-const PART: &str = "NARROWS_CRASH_PART";
+pub(crate) const PART: &str = "NARROWS_CRASH_PART";
 /// Whatever is waited for takes at most so long.
 pub(crate) const BOUND: Duration = Duration::from_secs(20);
 
@@ -75,6 +75,10 @@ impl Peer {
         assert!(status.success(), "a {} failed: {status}", self.role);
     }
 
+    pub(crate) fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
     #[track_caller]
     fn wait(&mut self) -> ExitStatus {
         let mut status = None;
@@ -85,6 +89,12 @@ impl Peer {
         });
         status.unwrap()
     }
+}
+
+/// Starts a peer that gets the ledger's address, its board, the channel's address, and two numbers.
+pub(crate) fn start(role: &str, scene: &Scene, board: u64, address: &str, numbers: [u64; 2]) -> Peer {
+    let numbers = numbers.map(|number| number.to_string());
+    Peer::start(role, &[&scene.shm("ledger"), &board.to_string(), address, &numbers[0], &numbers[1]])
 }
 
 impl Drop for Peer {
@@ -108,6 +118,12 @@ pub(crate) fn soon(what: &str, mut is_so: impl FnMut() -> bool) -> Duration {
         }
     }
     start.elapsed()
+}
+
+/// Whether a thread sleeps in the kernel, by what `/proc` says.
+pub(crate) fn is_asleep(pid: u64, tid: u64) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/task/{tid}/stat")).unwrap_or_default();
+    stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('S'))
 }
 
 /// A line for whoever reads the run, past the harness, which swallows what passing tests print.
