@@ -262,6 +262,7 @@ fn what_is_no_segment_is_refused_by_name() {
     std::os::unix::fs::symlink("/nowhere", at("link")).unwrap();
     std::os::unix::net::UnixListener::bind(at("socket")).unwrap();
     std::fs::write(at("short"), [1; 4095]).unwrap();
+    std::fs::write(at("empty"), []).unwrap();
     let refusal = |path: &Path| {
         let address = Address::new(crate::Scheme::File, path).unwrap();
         Segment::open(&address, &Place::of(&address).unwrap()).unwrap_err().to_string()
@@ -275,7 +276,7 @@ fn what_is_no_segment_is_refused_by_name() {
         (at("short"), "corrupt: truncated: 4095 bytes"),
         (at("short/x"), "no directory"),
         (at(&"x".repeat(256)), "longer than 255"),
-        (PathBuf::from("/proc/version"), "corrupt: truncated: 0 bytes"),
+        (at("empty"), "corrupt: truncated: 0 bytes"),
     ] {
         let error = refusal(&path);
         assert!(error.contains(words) && error.contains("file:/"), "{}: {error}", path.display());
