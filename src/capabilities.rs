@@ -21,7 +21,7 @@ pub enum Capability {
     Persistent,
     /// A stable number of messages fits (`capacity=`); the sender waits or is told when it is full.
     Capacity,
-    /// Message boundaries are kept, whatever the `wire`.
+    /// Message boundaries are kept, unless `wire=raw` gives them up.
     Boundaries,
     /// Large messages are written and read where they lie: `loan`, `recv_in_place`.
     InPlace,

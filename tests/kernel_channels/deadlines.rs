@@ -161,7 +161,7 @@ fn a_receive_ends_at_its_deadline_while_half_a_message_is_there() {
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            let endless = b"nw1x\0\0\0\0".repeat(8192);
+            let endless = b"nw1h\0\0\0\0".repeat(8192);
             while !stop.load(Ordering::Relaxed) {
                 if peer.write_all(&endless).is_err() {
                     break;

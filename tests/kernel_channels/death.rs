@@ -1,10 +1,12 @@
 //! `kill -9` of either side, at any moment; hostile peers; names left behind.
 
-use std::io::Write;
-use std::os::unix::net::UnixStream;
+use std::io::{Read, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::sync::Barrier;
 use std::time::Duration;
 
 use narrows::{Error, Receiver, Scheme, Sender};
+use rustix::fs::{Mode, OFlags};
 
 use crate::peers::{LONG, Peer, Place, pair, pattern, wait_for};
 
@@ -93,7 +95,7 @@ fn a_sender_learns_that_its_receiver_was_killed_and_gets_no_signal() {
         let mut sender = Sender::<[u8]>::open_by(&address, LONG).unwrap();
         sender.send(b"one").unwrap();
         receiver.tell("got");
-        assert_eq!(receiver.hear(), "got Some(3)");
+        assert_eq!(receiver.hear(), "got Some(3) 0");
         // Blocked in the middle of a large message, or between two.
         let thread = std::thread::spawn(move || {
             loop {
@@ -155,7 +157,7 @@ fn of_receivers_that_start_at_once_on_a_dead_ones_name_one_wins() {
         // The winner's name leads to the winner.
         Sender::<[u8]>::open_by(&address, LONG).unwrap().send(b"hello").unwrap();
         rivals[winner].tell("got");
-        assert_eq!(rivals[winner].hear(), "got Some(5)");
+        assert_eq!(rivals[winner].hear(), "got Some(5) 0");
     }
 }
 
@@ -173,10 +175,10 @@ fn a_second_receiver_is_told_who_the_first_is_and_disturbs_nothing() {
         let mut sender = Sender::<[u8]>::open_by(&address, LONG).unwrap();
         sender.send(b"still here").unwrap();
         first.tell("got");
-        assert_eq!(first.hear(), "got Some(10)");
+        assert_eq!(first.hear(), "got Some(10) 0");
         drop(sender);
         first.tell("end");
-        assert_eq!(first.hear(), "end None", "the question was no sender");
+        assert_eq!(first.hear(), "end None 0", "the question was no sender");
     }
 }
 
@@ -199,7 +201,7 @@ fn a_hostile_peer_loses_its_connection_and_nobody_else_anything() {
         if bytes[3] != b's' {
             assert!(receiver.recv_by(Duration::from_millis(5)).is_err());
             peer.set_read_timeout(Some(LONG)).unwrap();
-            assert!(!matches!(std::io::Read::read(&mut peer, &mut [0]), Ok(1)), "it is hung up on");
+            assert!(!matches!(peer.read(&mut [0]), Ok(1)), "it is hung up on");
         }
     }
     drop(good);
@@ -227,31 +229,55 @@ fn a_pipe_that_was_spoilt_is_told_and_good_again_after_its_end() {
 fn a_receiver_that_follows_a_killed_one_begins_with_a_whole_message() {
     let place = Place::new();
     let address = place.address(Scheme::Fifo, "");
-    for size in [100, 300_000] {
-        let mut victim = Peer::start("receiver", &address);
-        assert_eq!(victim.hear(), "open");
-        let mut sender = Peer::start("sender", &address);
-        assert_eq!(sender.hear(), "open");
-        sender.tell(&format!("1000 {size}"));
-        victim.tell("got");
-        assert_eq!(victim.hear(), format!("got Some({size})"));
-        // It takes some of the next message, and dies. The sender does not notice: the next one is there already.
-        let next = std::thread::spawn({
-            let address = address.clone();
-            move || loop {
-                match Receiver::<[u8]>::open_by(&address, LONG) {
-                    Ok(receiver) => return receiver,
-                    Err(error) => assert!(matches!(error, Error::Busy { .. }), "{error}"),
-                }
-            }
+    // It dies with a hello, a start and a part in its hands.
+    let mut victim = std::fs::File::from(
+        rustix::fs::open(make_pipe(&place), OFlags::RDONLY | OFlags::NONBLOCK, Mode::empty()).unwrap(),
+    );
+    let mut sender = Peer::start("sender", &address);
+    assert_eq!(sender.hear(), "open");
+    sender.tell("1 300000");
+    let (mut taken, mut len) = (vec![0; 8 + 2 * 4088], 0);
+    wait_for("the message's beginning", || {
+        len += victim.read(&mut taken[len..]).unwrap_or(0);
+        len == taken.len()
+    });
+    let mut next = Receiver::<[u8]>::open_by(&address, LONG).unwrap();
+    drop(victim);
+    sender.tell("1 100");
+    assert!(*next.recv_by(LONG).unwrap().unwrap() == *pattern(0, 100), "it begins in the middle");
+    sender.finish();
+    assert!(next.recv_by(LONG).unwrap().is_none());
+}
+
+fn make_pipe(place: &Place) -> std::path::PathBuf {
+    let path = place.path("channel");
+    assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+    path
+}
+
+#[test]
+fn of_threads_that_replace_a_dead_name_at_once_one_wins() {
+    for _ in 0..300 {
+        let place = Place::new();
+        let address = place.address(Scheme::Unix, "");
+        drop(UnixListener::bind(place.path("channel")).unwrap());
+        let start = Barrier::new(4);
+        let open = || {
+            start.wait();
+            Receiver::<[u8]>::open(&address)
+        };
+        let results: Vec<_> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..4).map(|_| scope.spawn(open)).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
         });
-        victim.kill();
-        let mut next = next.join().unwrap();
-        if let Ok(Some(message)) = next.recv_by(LONG) {
-            let number = (0..1000).find(|number| *message == *pattern(*number, size));
-            assert!(number.is_some(), "a message of {} bytes begins in the middle", message.len());
-        }
-        drop(next);
+        assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 1);
+        assert!(
+            results
+                .iter()
+                .flat_map(|result| result.as_ref().err())
+                .all(|error| matches!(error, Error::Busy { .. }))
+        );
+        assert!(Sender::<[u8]>::open_by(&address, LONG).is_ok());
     }
 }
 

@@ -122,7 +122,7 @@ fn the_pages_python_sends() {
 }
 
 #[test]
-fn the_pages_python_receives_what_was_cut_and_cancelled() {
+fn the_pages_python_receives_what_was_cut_and_given_up() {
     let place = Place::new();
     let path = place.path("channel");
     let Some(mut python) = start("python3", &[&script(&place), "recv", path.to_str().unwrap()]) else {
@@ -133,7 +133,7 @@ fn the_pages_python_receives_what_was_cut_and_cancelled() {
     let large = String::from_utf8(pattern(1, 1 << 20).iter().map(|byte| b'a' + byte % 26).collect()).unwrap();
     sender.send(b"hello").unwrap();
     sender.send(b"").unwrap();
-    // Python reads slowly: some of these are cancelled in the middle.
+    // Python reads slowly: some of these are given up in the middle.
     let mut expected = vec!["5 hello".to_owned(), "0 ".to_owned()];
     for _ in 0..50 {
         if sender.send_by(large.as_bytes(), std::time::Duration::from_micros(300)).is_ok() {

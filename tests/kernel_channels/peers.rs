@@ -169,7 +169,11 @@ fn peer() {
                 say("open");
                 while let Some(order) = listen() {
                     let message = receiver.recv_by(LONG).unwrap();
-                    say(format_args!("{order} {:?}", message.map(|message| message.len())));
+                    say(format_args!(
+                        "{order} {:?} {}",
+                        message.map(|message| message.len()),
+                        receiver.died()
+                    ));
                 }
             }
             Err(error) => say(error),

@@ -179,10 +179,6 @@ impl Decoder {
                 self.is_joining = kind == Kind::Start;
             }
             Kind::Part | Kind::End => {}
-            Kind::Cancel => {
-                self.message.clear();
-                self.is_joining = false;
-            }
             Kind::Hello => {
                 self.bury_unclosed(false);
                 self.manners = Manners::Hello;

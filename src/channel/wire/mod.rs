@@ -67,17 +67,15 @@ impl Wire {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub(super) enum Kind {
-    /// A whole message.
+    /// A whole message. Parts before it that have no end are forgotten: their sender ran out of time.
     Message = b'm',
-    /// The first part of a message that goes on in the next frames.
+    /// The first part of a message that goes on in the next frames; parts before it are forgotten likewise.
     Start = b's',
     /// A part that is neither the first nor the last. One without a start belongs to a message whose beginning
     /// another receiver had, and is dropped.
     Part = b'p',
     /// The last part: with it, the message has arrived.
     End = b'e',
-    /// The parts so far are to be forgotten: their sender ran out of time.
-    Cancel = b'x',
     /// A sender begins. Needed where one follows another in the same stream (a FIFO), elsewhere ignored.
     Hello = b'h',
     /// The sender closes in order. An end without it is a death.
@@ -86,7 +84,7 @@ pub(super) enum Kind {
 
 impl Kind {
     fn of(letter: u8) -> Option<Self> {
-        [Self::Message, Self::Start, Self::Part, Self::End, Self::Cancel, Self::Hello, Self::Bye]
+        [Self::Message, Self::Start, Self::Part, Self::End, Self::Hello, Self::Bye]
             .into_iter()
             .find(|kind| *kind as u8 == letter)
     }

@@ -5,7 +5,7 @@
 //!
 //! * the same message, sent again, goes on where it stopped: who retries in short slices gets on;
 //! * another message takes its place. A large message goes in parts and exists only with the frame that ends it: the
-//!   sender completes the part and cancels ([`Kind::Cancel`]);
+//!   sender completes the part, and the receiver forgets all of them when something else begins;
 //! * what cannot be taken back (lines, raw bytes) is completed first, and so arrives late.
 //!
 //! A message that fits one frame is written by one call, which the kernel does whole or not at all (pipes: by promise
@@ -152,12 +152,9 @@ impl<O: Outlet> StreamSender<O> {
     }
 
     /// Remembers how far a message came, and what to write should another one come in its place.
-    fn suspend(&mut self, message: &[u8], written: usize, rest: [&[u8]; 3], is_cancelled: bool) {
+    fn suspend(&mut self, message: &[u8], written: usize, rest: [&[u8]; 3]) {
         if written > 0 {
             self.owed = rest.concat();
-            if is_cancelled {
-                self.owed.extend_from_slice(&header(Kind::Cancel, 0));
-            }
             let fingerprint = self.hasher.hash_one(message);
             self.begun = Some(Begun { written, len: message.len(), fingerprint });
         }
@@ -175,7 +172,7 @@ impl<O: Outlet> StreamSender<O> {
         if done == length(&pieces) {
             return Ok(());
         }
-        self.suspend(message, done, after(pieces, done), false);
+        self.suspend(message, done, after(pieces, done));
         Err(no_room(&self.what, deadline))
     }
 
@@ -194,13 +191,13 @@ impl<O: Outlet> StreamSender<O> {
             if done == length(&pieces) {
                 continue;
             }
-            let is_ending = done > HEADER + part.len();
             let rest = match done {
                 0 => [&[][..]; 3],
-                _ if is_ending => after(pieces, done),
+                // The end has begun, and cannot be taken back.
+                _ if done > HEADER + part.len() => after(pieces, done),
                 _ => after([&head, part, &[]], done),
             };
-            self.suspend(message, number * stride + done, rest, !is_ending);
+            self.suspend(message, number * stride + done, rest);
             return Err(no_room(&self.what, deadline));
         }
         Ok(())
@@ -262,7 +259,7 @@ impl<O: Outlet> StreamSender<O> {
                 Wire::Raw => (0, 0),
             };
             let message = &batch[start + before..end - after];
-            self.suspend(message, done - start, [&batch[done..end], &[], &[]], false);
+            self.suspend(message, done - start, [&batch[done..end], &[], &[]]);
             return Err(no_room(&self.what, deadline));
         }
         batch.clear();

@@ -35,13 +35,15 @@ fn decode(settings: Settings, bytes: &[u8], pieces: &[usize]) -> (Vec<Vec<u8>>, 
 }
 
 #[test]
-fn parts_are_joined_cancelled_ones_forgotten_and_the_dead_counted() {
+fn parts_are_joined_unfinished_ones_forgotten_and_the_dead_counted() {
     let stream = [
         frame(Kind::Hello, b""),
         frame(Kind::Part, b"another receiver had "),
         frame(Kind::End, b"the start of this"),
         frame(Kind::Start, b"never "),
-        frame(Kind::Cancel, b""),
+        frame(Kind::Start, b"nor "),
+        frame(Kind::Message, b"whole"),
+        frame(Kind::End, b"this"),
         frame(Kind::Start, b"re"),
         frame(Kind::Part, b"ad"),
         frame(Kind::End, b"ings"),
@@ -53,7 +55,10 @@ fn parts_are_joined_cancelled_ones_forgotten_and_the_dead_counted() {
     ]
     .concat();
     let (messages, fault, died) = decode(SETTINGS, &stream, &[1]);
-    assert_eq!((messages, fault), (vec![b"readings".to_vec(), vec![], b"next".to_vec()], None));
+    assert_eq!(
+        (messages, fault),
+        (vec![b"whole".to_vec(), b"readings".to_vec(), vec![], b"next".to_vec()], None)
+    );
     assert_eq!(died, 1);
     let (_, _, died) = decode(SETTINGS, &stream[..stream.len() - HEADER], &[7]);
     assert_eq!(died, 2, "the last one said no goodbye");
@@ -65,7 +70,7 @@ fn what_contradicts_the_format_is_refused_at_its_first_byte() {
         (&b"hi\n"[..], "'hi\\n', which is no frame"),
         (b"nw2m", "version 2"),
         (b"nw1?\0\0\0\0", "no frame"),
-        (b"nw1x\x01\0\0\0", "no frame"),
+        (b"nw1b\x01\0\0\0", "no frame"),
         (b"nw1m\xff\xff\xff\xff", "4294967295 bytes or more"),
     ] {
         let (_, fault, _) = decode(SETTINGS, bytes, &[bytes.len()]);
