@@ -276,6 +276,10 @@ impl Layout {
         if get(header::CHECKSUM) != checksum(memory) {
             return corrupt("the header does not match its checksum".into());
         }
+        let kind = get(header::VERSION_KIND) >> 32;
+        if kind == 0 || coded(kind - 1, |peers: Peers| peers as u64).is_none() {
+            return kind_error(format!("a segment of kind {kind}"), "use a newer narrows, or another name");
+        }
         let Some(config) = read_config(memory) else {
             return corrupt("the header's configuration is impossible".into());
         };

@@ -11,6 +11,7 @@ mod opening;
 mod order;
 mod sizes;
 mod typed;
+mod wrap;
 
 use crate::Case;
 
@@ -28,6 +29,7 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Case> {
         opening::CASES,
         foreign::CASES,
         lifetimes::CASES,
+        wrap::CASES,
     ]
     .into_iter()
     .flatten()
