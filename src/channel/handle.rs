@@ -141,6 +141,7 @@ impl<T: Message + ?Sized> Sender<T> {
     ///
     /// # Errors
     /// [`Uncommitted`] carries the error of [`send`](Self::send) and the loan, untouched.
+    #[expect(clippy::result_large_err, reason = "the loan comes back as it was")]
     pub fn commit(&mut self, loan: Loan<T>) -> Result<(), Uncommitted<T>> {
         self.commit_by(loan, Deadline::Never)
     }
@@ -149,6 +150,7 @@ impl<T: Message + ?Sized> Sender<T> {
     ///
     /// # Errors
     /// [`Uncommitted`] carries the error of [`send_by`](Self::send_by) and the loan, untouched.
+    #[expect(clippy::result_large_err, reason = "the loan comes back as it was")]
     pub fn commit_by(&mut self, loan: Loan<T>, deadline: impl Into<Deadline>) -> Result<(), Uncommitted<T>> {
         match &mut self.end {
             SenderEnd::Shm(sender) => sender

@@ -97,12 +97,14 @@ impl Transport {
 }
 
 /// What opening a sender gives. Shared memory is an arm of its own, so that its calls are inlined to the caller.
+#[expect(clippy::large_enum_variant, reason = "a box would put a load before each message")]
 pub(crate) enum SenderEnd {
     Shm(ShmSender),
     Other(Box<dyn RawSender>),
 }
 
 /// What opening a receiver gives.
+#[expect(clippy::large_enum_variant, reason = "a box would put a load before each message")]
 pub(crate) enum ReceiverEnd {
     Shm(ShmReceiver),
     Other(Box<dyn RawReceiver>),

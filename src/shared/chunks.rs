@@ -228,6 +228,13 @@ impl Chunks {
         (0..known).map(|id| self.load(id)).any(|word| word.is(State::Held) && word.holder() != me)
     }
 
+    /// Whether the message that a slot names still waits, and was not taken by one who then died.
+    pub(crate) fn is_queued(&self, reference: u64) -> bool {
+        let (id, version) = (reference as u32, (reference >> 32) as u32);
+        let word = self.load(id.min(CHUNKS as u32 - 1));
+        word.is(State::Queued) && word.version() == version
+    }
+
     /// → FREE, and wakes senders that wait for a chunk.
     #[inline]
     pub(crate) fn release(&self, chunk: Chunk) {

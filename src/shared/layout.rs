@@ -223,6 +223,8 @@ impl Layout {
         let half = |at: usize| u64::from_le_bytes(boot_id[at..at + 8].try_into().unwrap_or_default());
         put(header::MAGIC, MAGIC);
         put(header::VERSION_KIND, VERSION | (config.peers as u64 + 1) << 32);
+        put(header::COMPATIBLE, 0);
+        put(header::INCOMPATIBLE, KNOWN_FEATURES);
         put(header::LENGTH, self.length);
         put(header::CAPACITY, config.capacity);
         put(header::SLOT_BYTES, config.slot_bytes);

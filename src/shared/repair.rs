@@ -88,18 +88,22 @@ impl Structures {
     }
 
     /// The chunks that committed slots name.
-    fn named_chunks(&self) -> Box<dyn Iterator<Item = u64> + '_> {
-        let payload = layout::payload_at(self.layout.config.slot_bytes);
-        let slots: Box<dyn Iterator<Item = u64>> = match self.layout.config.peers {
+    fn named_chunks(&self) -> impl Iterator<Item = u64> {
+        self.full_slots().filter_map(|slot| self.named_chunk(slot))
+    }
+
+    fn named_chunk(&self, slot: u64) -> Option<u64> {
+        let at = slot + layout::payload_at(self.layout.config.slot_bytes);
+        let is_chunk = About(self.memory.word(slot + 8).load(Relaxed)).is_chunk();
+        // takes: written (of the chunk; the slot's state gave filled)
+        is_chunk.then(|| self.memory.word(at).load(Acquire))
+    }
+
+    fn full_slots(&self) -> Box<dyn Iterator<Item = u64> + '_> {
+        match self.layout.config.peers {
             Peers::Many => Box::new(self.ring.full_slots()),
             Peers::One => Box::new(self.pair.full_slots()),
-        };
-        // takes: written (of the chunk; the slot's state gave filled)
-        Box::new(
-            slots
-                .filter(|slot| About(self.memory.word(slot + 8).load(Relaxed)).is_chunk())
-                .map(move |slot| self.memory.word(slot + payload).load(Acquire)),
-        )
+        }
     }
 
     /// Makes sleeping receivers look again: a sender came, went or died, or a chunk returned.
@@ -110,11 +114,10 @@ impl Structures {
         }
     }
 
-    /// Messages that wait in slots.
+    /// Messages that wait in slots. A slot whose chunk was taken by one who then died counts no more.
     pub(crate) fn depth(&self) -> u64 {
-        match self.layout.config.peers {
-            Peers::Many => self.ring.full_slots().count() as u64,
-            Peers::One => self.pair.full_slots().count() as u64,
-        }
+        let waits =
+            |slot: &u64| self.named_chunk(*slot).is_none_or(|reference| self.chunks.is_queued(reference));
+        self.full_slots().filter(waits).count() as u64
     }
 }

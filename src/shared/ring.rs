@@ -199,15 +199,18 @@ impl Ring {
         if (oldest.wrapping_sub(cursor.seen_head) as i64) < 0 {
             return Ok(None);
         }
+        // Back over what is taken or void, to the youngest message that waits; none is older than the head.
         for _ in 0..self.count {
             let word = self.load(oldest);
             let found = Found { position: oldest, word };
             match (word.laps_after(self.lap(oldest)), word.state()) {
-                (1.., _) => return Ok(None),
+                (1.., _) | (0, Some(State::Void)) => oldest = oldest.wrapping_sub(1),
                 (0, Some(State::Full)) => return Ok(Some(Claim::Full(found))),
                 (0, Some(State::Claimed)) => return Ok(Some(Claim::Blocked(found))),
-                (0, Some(State::Void)) => oldest = oldest.wrapping_sub(1),
                 _ => return Err(Contradiction("an unclaimed slot lies behind the ring's tail")),
+            }
+            if (oldest.wrapping_sub(cursor.seen_head) as i64) < 0 {
+                break;
             }
         }
         Ok(None)

@@ -4,6 +4,7 @@ mod handle;
 mod receiver;
 mod sender;
 mod status;
+mod waiting;
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;

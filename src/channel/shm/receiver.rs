@@ -7,14 +7,14 @@ use std::sync::Arc;
 use crate::address::Address;
 use crate::atomic::Ordering::{Acquire, Relaxed};
 use crate::deadline::Deadline;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::message::{Inbox, wrong_size};
 use crate::shared::Contradiction;
 use crate::shared::attachment::Attachment;
 use crate::shared::chunks::{Chunk, Chunks};
 use crate::shared::layout::{self, Ack, Peers};
 use crate::shared::memory::Memory;
-use crate::shared::pair::{Bed, Pair, ReceiveSide};
+use crate::shared::pair::{Pair, ReceiveSide};
 use crate::shared::participants::Role;
 use crate::shared::pool::Pool;
 use crate::shared::ring::{Cursor, Found, Front, Ring};
@@ -23,27 +23,28 @@ use crate::shared::wait::WaitMode;
 
 use super::handle::Handle;
 use super::sender::ShmSender;
+use super::waiting::IdleMemory;
 use crate::shared::held::{HeldChunk, HeldMessage};
 
 /// The receiving end of a channel in a segment.
 pub(crate) struct ShmReceiver {
-    handle: Handle,
-    memory: Memory,
-    link: Link,
+    pub(super) handle: Handle,
+    pub(super) memory: Memory,
+    pub(super) link: Link,
     inline_max: u64,
     payload: u64,
     /// `ack=release`: messages are held until their guards are dropped.
-    leased: bool,
-    chunks: Chunks,
+    pub(super) leased: bool,
+    pub(super) chunks: Chunks,
     /// Only to know the chunks, and to give idle memory back.
-    pool: Pool,
+    pub(super) pool: Pool,
     /// The senders' epoch at which one was seen alive: nothing ended while it stands.
-    alive_at: u64,
-    /// Messages came since idle memory was last given back.
-    untrimmed: bool,
+    pub(super) alive_at: u64,
+    /// What large messages left behind.
+    pub(super) idle_memory: IdleMemory,
 }
 
-enum Link {
+pub(super) enum Link {
     Many(Ring, Cursor),
     One(Pair, ReceiveSide),
 }
@@ -89,7 +90,7 @@ impl ShmReceiver {
             pool,
             handle,
             alive_at: 0,
-            untrimmed: false,
+            idle_memory: IdleMemory::None,
         })
     }
 
@@ -138,7 +139,7 @@ impl ShmReceiver {
         let held = self.chunks.hold(reference, self.handle.me)?;
         // Taken, by us or before by another who then died or was slow: the slot is free either way.
         self.pass(found);
-        self.untrimmed = true;
+        self.idle_memory = IdleMemory::Fresh;
         Ok(held.map_or(Look::Again, |chunk| Look::Message(Message::Chunk(chunk), None)))
     }
 
@@ -354,105 +355,6 @@ impl ShmReceiver {
                 _ => Ok(Some(held)),
             }
         })
-    }
-
-    /// Waits until there may be a message. True: the end.
-    #[inline(never)]
-    fn wait(&mut self, found: Option<Found>, deadline: Deadline) -> Result<bool> {
-        // What changes from here on is news: a sender that leaves behind this look must not be slept on.
-        let epoch = self.handle.shared().participants.senders_epoch();
-        if self.has_ended() && self.is_drained()? {
-            return Ok(true);
-        }
-        if deadline == Deadline::Now {
-            self.handle.round();
-            return Err(self.timed_out());
-        }
-        let changed = match (&self.link, found) {
-            (Link::Many(ring, _), Some(found)) => {
-                self.handle.spinner.watch(deadline, || ring.load(found.position) != found.word)
-            }
-            (Link::One(pair, side), _) => {
-                self.handle.spinner.watch(deadline, || pair.is_filled(side.position))
-            }
-            (Link::Many(..), None) => true,
-        };
-        if changed {
-            return Ok(false);
-        }
-        if deadline.is_over() {
-            return Err(self.timed_out());
-        }
-        if self.handle.spinner.sleeps() {
-            self.sleep(found, epoch, deadline)?;
-        }
-        self.handle.round();
-        Ok(false)
-    }
-
-    fn sleep(&mut self, found: Option<Found>, epoch: u64, deadline: Deadline) -> Result<()> {
-        if std::mem::take(&mut self.untrimmed) {
-            let me = self.handle.me;
-            self.pool
-                .trim(me, &self.handle.attachment.segment)
-                .map_err(|fault| self.handle.corrupt(fault))?;
-        }
-        let until = Handle::sleep_until(deadline);
-        let nothing_new = || self.handle.shared().participants.senders_epoch() == epoch;
-        match (&self.link, found) {
-            (Link::Many(ring, _), Some(found)) => {
-                ring.sleep(found, until, || nothing_new() && self.returned_none());
-            }
-            (Link::One(pair, side), _) => {
-                let still = || !pair.is_filled(side.position) && nothing_new() && self.returned_none();
-                if !pair.sleep(Bed::Receiver, until, still) {
-                    return Err(super::no_barrier(&self.handle.what));
-                }
-            }
-            (Link::Many(..), None) => {}
-        }
-        Ok(())
-    }
-
-    fn returned_none(&self) -> bool {
-        !self.leased || self.memory.word(layout::RETURNED).load(Relaxed) == 0
-    }
-
-    /// Whether there were senders and none is left, as far as the tables say.
-    fn has_ended(&mut self) -> bool {
-        let participants = &self.handle.shared().participants;
-        let epoch = participants.senders_epoch();
-        if epoch == 0 || epoch == self.alive_at {
-            return false;
-        }
-        if participants.open_endpoints(Role::Sender).next().is_some() {
-            self.alive_at = epoch;
-            return false;
-        }
-        true
-    }
-
-    /// Whether nothing waits, looked at after the end was established and with the senders' epoch unchanged.
-    fn is_drained(&mut self) -> Result<bool> {
-        let epoch = self.handle.shared().participants.senders_epoch();
-        if self.handle.shared().participants.open_endpoints(Role::Sender).next().is_some() {
-            return Ok(false);
-        }
-        let nothing = match &mut self.link {
-            Link::Many(ring, cursor) => match ring.front(cursor) {
-                Ok(Front::Empty(_)) => true,
-                Ok(_) => false,
-                Err(fault) => return Err(self.handle.corrupt(fault)),
-            },
-            Link::One(pair, side) => !pair.is_filled(side.position),
-        };
-        let nothing = nothing && !self.handle.attachment.is_leased() && self.returned_none();
-        Ok(nothing && self.handle.shared().participants.senders_epoch() == epoch)
-    }
-
-    #[cold]
-    fn timed_out(&self) -> Error {
-        Error::TimedOut { what: self.handle.what.clone(), doing: "receiving from" }
     }
 
     pub(crate) fn died(&self) -> u64 {

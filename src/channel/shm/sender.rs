@@ -188,6 +188,7 @@ impl ShmSender {
         Ok(ShmLoan::chunk(self.handle.attachment.clone(), chunk))
     }
 
+    #[expect(clippy::result_large_err, reason = "the loan comes back as it was")]
     pub(crate) fn commit(&mut self, mut loan: ShmLoan, deadline: Deadline) -> Result<(), (ShmLoan, Error)> {
         if let Err(error) = self.handle.check() {
             return Err((loan, error));
