@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`handle`] | [`Sender`], [`Receiver`], [`Received`]: what users hold |
 //! | [`transport`] | [`Transport`]: the table, one row per scheme, and the traits behind it |
-//! | [`status`] | [`Status`]: a channel seen from outside |
+//! | [`mod@status`] | [`Status`]: a channel seen from outside |
 //! | `shm` | `shm:`, `file:`, `memfd:` and `fd:` over a segment |
 //! | `unix` | `unix:` sockets, stream and seqpacket |
 //! | `fifo` | `fifo:` named pipes |
