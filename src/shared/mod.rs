@@ -39,3 +39,6 @@ pub(crate) mod wait;
 /// Words that contradict each other: a peer broke the protocol, or the bytes are not what they seem.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Contradiction(pub(crate) &'static str);
+
+#[cfg(all(test, not(loom)))]
+mod tests;
