@@ -19,6 +19,7 @@ fn a_killed_sender_is_counted_and_what_it_had_sent_arrives() {
         let mut sender = Peer::start("sender", &address);
         assert_eq!(sender.hear(), "open");
         sender.tell("3 100");
+        assert_eq!(sender.hear(), "sending");
         assert_eq!(sender.hear(), "sent");
         sender.kill();
         for number in 0..3 {
@@ -40,8 +41,10 @@ fn a_sender_killed_inside_a_message_leaves_nothing_of_it() {
             assert_eq!(victim.hear(), "open");
             // The second message is larger than any buffer: its sender is killed inside it.
             victim.tell("1 10");
+            assert_eq!(victim.hear(), "sending");
             assert_eq!(victim.hear(), "sent");
-            victim.tell("1 30000000");
+            victim.tell("1 60000000");
+            assert_eq!(victim.hear(), "sending");
             assert!(*receiver.recv_by(LONG).unwrap().unwrap() == *pattern(0, 10));
             let unfinished = receiver.recv_by(Duration::from_millis(round));
             assert!(matches!(unfinished, Err(Error::TimedOut { .. })), "{address}");
@@ -64,7 +67,8 @@ fn a_killed_senders_neighbours_go_on() {
     let mut receiver = Receiver::<[u8]>::open(&address).unwrap();
     let mut victim = Peer::start("sender", &address);
     assert_eq!(victim.hear(), "open");
-    victim.tell("1 30000000");
+    victim.tell("1 60000000");
+    assert_eq!(victim.hear(), "sending");
     let mut living = Sender::<[u8]>::open_by(&address, LONG).unwrap();
     for number in 0..100 {
         living.send_by(&pattern(number, 2000), LONG).unwrap();

@@ -57,9 +57,12 @@ pub(crate) fn receive_all(receiver: &mut Receiver) -> Vec<Vec<u8>> {
     all
 }
 
-/// Bytes that tell which message they belong to and where they stand in it.
+/// Bytes that tell which message they belong to and where they stand in it: a period that divides no frame's size.
 pub(crate) fn pattern(seed: usize, len: usize) -> Vec<u8> {
-    (0..len).map(|at| (seed.wrapping_mul(31) ^ at ^ (at >> 8)) as u8).collect()
+    let period: Vec<u8> = (0..4099).map(|at| (seed.wrapping_mul(31) ^ at ^ (at >> 8)) as u8).collect();
+    let mut bytes = period.repeat(len.div_ceil(period.len()));
+    bytes.truncate(len);
+    bytes
 }
 
 /// Another process of this executable. Killed when dropped.
@@ -151,7 +154,11 @@ fn peer() {
             while let Some(order) = listen() {
                 let (count, size) = order.split_once(' ').unwrap();
                 for number in 0..count.parse().unwrap() {
-                    if let Err(error) = sender.send(&pattern(number, size.parse().unwrap())) {
+                    let message = pattern(number, size.parse().unwrap());
+                    if number == 0 {
+                        say("sending");
+                    }
+                    if let Err(error) = sender.send(&message) {
                         return say(error);
                     }
                 }
