@@ -1,9 +1,10 @@
 //! `narrows rm`: removes names, and what crashes left behind.
 
 use std::ffi::{OsStr, OsString};
+use std::os::unix::fs::FileTypeExt;
 
 use narrows::channel::{self, State};
-use narrows::{Address, Deadline, Error, Receiver};
+use narrows::{Address, Deadline, Error, Receiver, Scheme};
 
 use crate::arguments;
 use crate::exit::{self, Quit, Usage, say};
@@ -71,8 +72,31 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
 
 fn remove(argument: &OsStr) -> narrows::Result<Address> {
     let address = arguments::address(argument)?.absolute()?;
-    channel::remove(&address)?;
+    match address.scheme() {
+        Scheme::Fifo | Scheme::Unix => remove_file(&address)?,
+        _ => channel::remove(&address)?,
+    }
     Ok(address)
+}
+
+/// Named pipes and sockets are files; what else has the name stays.
+fn remove_file(address: &Address) -> narrows::Result<()> {
+    let what = address.text();
+    let path = address.path();
+    if !path.is_absolute() {
+        let hint = Some("an abstract name goes with its receiver".into());
+        return Err(Error::Unsupported { what, capability: "removal".into(), hint });
+    }
+    let found = path.symlink_metadata().map_err(|error| Error::from_io(&what, "lstat", &error))?.file_type();
+    let (fits, expected) = match address.scheme() {
+        Scheme::Fifo => (found.is_fifo(), "a named pipe"),
+        _ => (found.is_socket(), "a socket"),
+    };
+    if !fits {
+        let (expected, found) = (expected.into(), "something else".into());
+        return Err(Error::WrongKind { what, expected, found, hint: Some("rm(1) removes it".into()) });
+    }
+    std::fs::remove_file(path).map_err(|error| Error::from_io(&what, "unlink", &error))
 }
 
 /// What is stale of these, or of everything where none is named.

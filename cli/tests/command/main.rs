@@ -1,5 +1,8 @@
 //! The command as people and scripts meet it: real processes, pipes and signals.
 
+// How a test says that it was skipped.
+#![allow(clippy::print_stdout)]
+
 mod flow;
 mod harness;
 mod objects;

@@ -1,12 +1,17 @@
 //! What exists: listed, described, removed.
 
 use std::ffi::{OsStr, OsString};
+use std::fs::Permissions;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
+use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-use crate::harness::{Place, narrows, narrows_on, start, until, until_peers};
+use crate::harness::{NARROWS, Place, Running, narrows, narrows_on, start, until, until_peers};
 
 /// The channel as `ls --json` shows it.
 fn shown(address: &str) -> Value {
@@ -70,6 +75,66 @@ fn removal_goes_on_after_a_failure_and_reports_it() {
     let said = narrows(["rm", &format!("{address}.none"), &address]).code(3);
     assert!(said.err.contains("does not exist"), "{}", said.err);
     assert!(place.leftovers().is_empty());
+}
+
+#[test]
+fn pipes_and_sockets_are_removed_and_nothing_else() {
+    let place = Place::new();
+    let path = place.path("x");
+    let (fifo, unix) = (format!("fifo:{}", path.display()), format!("unix:{}", path.display()));
+    narrows(["rm", &fifo]).code(3);
+    std::fs::write(&path, "text").unwrap();
+    narrows(["rm", &fifo, &unix]).code(7);
+    std::fs::remove_file(&path).unwrap();
+    drop(UnixListener::bind(&path).unwrap());
+    narrows(["rm", &fifo]).code(7);
+    narrows(["rm", &unix]).ok();
+    assert!(!path.exists());
+    let mut receiver = start(["recv", &fifo]);
+    until("the pipe is made", || path.exists());
+    receiver.kill();
+    narrows(["rm", &fifo]).ok();
+    assert!(!path.exists());
+    narrows(["rm", "unix:@x"]).code(1);
+}
+
+#[test]
+fn every_failure_has_its_exit_code() {
+    let place = Place::new();
+    let (shm, socket) = (place.shm(), format!("unix:{}", place.path("socket").display()));
+    narrows(["recv", &format!("{shm},create=never")]).code(3);
+    std::fs::write(place.path("text"), "no segment").unwrap();
+    narrows(["recv", &format!("file:{}", place.path("text").display())]).code(7);
+    narrows(["recv", &format!("{shm},ack=maybe")]).code(2);
+    let receiver = start(["recv", &socket]);
+    until("the socket is bound", || place.path("socket").exists());
+    let said = narrows(["recv", &socket]).code(5);
+    assert!(said.err.contains(&format!("process {}", receiver.pid())), "{}", said.err);
+}
+
+#[test]
+fn what_belongs_to_another_user_is_refused_and_counted() {
+    if !rustix::process::geteuid().is_root() {
+        println!("SKIPPED: only root can become another user");
+        return;
+    }
+    let place = Place::new();
+    let address = place.shm();
+    narrows(["send", &address, "a"]).ok();
+    // The other user may not reach the command where it was built.
+    let copy = place.path("narrows");
+    std::fs::copy(NARROWS, &copy).unwrap();
+    std::fs::set_permissions(place.path(""), Permissions::from_mode(0o755)).unwrap();
+    let as_nobody = |arguments: &[&str]| {
+        let mut command = Command::new(&copy);
+        Running::spawn(command.uid(65534).gid(65534).args(arguments).stdout(Stdio::piped())).said()
+    };
+    for verb in [&["recv", &address][..], &["send", &address, "b"], &["ls", &address], &["rm", &address]] {
+        let said = as_nobody(verb).code(4);
+        assert!(said.err.contains(&address) && said.err.contains("uid 0"), "{}", said.err);
+    }
+    assert!(as_nobody(&["ls"]).code(0).err.contains("may not be looked into"));
+    assert_eq!(narrows(["recv", &address]).ok(), b"a\n");
 }
 
 #[test]
