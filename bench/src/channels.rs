@@ -12,7 +12,7 @@ use narrows::{Address, Deadline, Message, Receiver, Sender};
 use crate::clock::Ticks;
 use crate::payload::{Sink, Source};
 use crate::player::Player;
-use crate::scenario::{Act, BATCH, By, CHANNEL, Case, Pattern, Wait};
+use crate::scenario::{Act, BATCH, By, CHANNEL, Case, Pattern, ROOMY, Wait};
 use crate::scheme::{Rx, Scheme, Tx};
 
 /// One scheme of narrows.
@@ -99,6 +99,7 @@ impl Channels {
         };
         // Sixteen megabytes in each of many places would measure the machine's memory.
         let address = if case.size > 1 << 20 { address.with("capacity", 8)? } else { address };
+        let address = if case.scenario.is_roomy { address.with("capacity", ROOMY)? } else { address };
         Ok(match case.scenario.by {
             By::FittedCopy => address.with("capacity", 64)?.with("slot_bytes", case.size)?,
             _ => address,

@@ -104,6 +104,9 @@ struct Verdict {
 
 const RING: Probe = Probe::spin("floor", "throughput_one_to_one_ring", 64);
 const RING_BATCH: Probe = Probe::spin("floor", "throughput_one_to_one_ring_batch", 64);
+const RING_ROOMY: Probe = Probe::spin("floor", "throughput_one_to_one_ring_roomy", 64);
+const RING_ROOMY_BATCH: Probe = Probe::spin("floor", "throughput_one_to_one_ring_roomy_batch", 64);
+const ROOMY_STREAM: Probe = Probe::spin("shm", "throughput_many_to_many_roomy", 48);
 const SMALL: Probe = Probe::spin("shm", "latency_many_to_many", 48);
 const STREAM: Probe = Probe::spin("shm", "throughput_many_to_many", 48);
 const IDLE: Probe = Probe::new("shm", "latency_many_to_many_death_notice", Some(Wait::Sleep), 0);
@@ -135,7 +138,18 @@ pub fn narrows() -> Vec<Goal> {
             AtLeast(0.8),
         ),
         goal("throughput 48 B, many to many, by the bare ring's", Rate(STREAM, RING), AtLeast(0.23)),
-        goal("the same, millions a second", Millions(STREAM), AtLeast(35.0)),
+        goal(
+            "the same, one to one, both roomy",
+            Rate(Probe::spin("shm", "throughput_one_to_one_roomy", 48), RING_ROOMY),
+            AtLeast(0.65),
+        ),
+        goal(
+            "the same in batches, both roomy",
+            Rate(Probe::spin("shm", "throughput_one_to_one_roomy_batch", 48), RING_ROOMY_BATCH),
+            AtLeast(0.8),
+        ),
+        goal("the same, many to many, both roomy", Rate(ROOMY_STREAM, RING_ROOMY), AtLeast(0.23)),
+        goal("the same, millions a second", Millions(ROOMY_STREAM), AtLeast(35.0)),
         goal(
             "latency 1 MiB by reference, by that of 48 B",
             Latency(Probe::spin("shm", "latency_many_to_many_by_reference", 1 << 20), SMALL),

@@ -59,6 +59,10 @@ pub enum By {
 
 /// Messages in a batch.
 pub const BATCH: usize = 32;
+/// Small messages that fit into a channel by default, and into the bare ring beside it.
+pub const DEFAULT: usize = 1024;
+/// The same where a scenario is roomy: the two sides seldom meet, and the processors' prefetching works.
+pub const ROOMY: usize = 16_384;
 
 /// One line of the list.
 #[derive(Debug)]
@@ -75,6 +79,8 @@ pub struct Scenario {
     pub by: By,
     /// How many processes send.
     pub senders: usize,
+    /// Whether [`ROOMY`] messages fit, instead of the default.
+    pub is_roomy: bool,
     /// The ways of waiting to measure; none where nobody waits.
     pub waits: &'static [Wait],
     /// The sizes to measure, in bytes; none where nothing is sent.
@@ -98,6 +104,7 @@ const PLAIN: Scenario = Scenario {
     pattern: Pattern::OneToOne,
     by: By::Copy,
     senders: 1,
+    is_roomy: false,
     waits: BOTH,
     sizes: LATENCY_SIZES,
 };
@@ -171,6 +178,35 @@ pub const CHANNEL: &[Scenario] = &[
         act: Act::Stream,
         by: By::Batch,
         sizes: &[8, 48],
+        ..PLAIN
+    },
+    Scenario {
+        name: "throughput_many_to_many_roomy",
+        what: "room for 16384 messages",
+        act: Act::Stream,
+        pattern: Pattern::ManyToMany,
+        is_roomy: true,
+        waits: SPIN,
+        sizes: &[48],
+        ..PLAIN
+    },
+    Scenario {
+        name: "throughput_one_to_one_roomy",
+        what: "room for 16384 messages, a channel of one sender and one receiver",
+        act: Act::Stream,
+        is_roomy: true,
+        waits: SPIN,
+        sizes: &[48],
+        ..PLAIN
+    },
+    Scenario {
+        name: "throughput_one_to_one_roomy_batch",
+        what: "room for 16384 messages, 32 messages a call on both sides",
+        act: Act::Stream,
+        by: By::Batch,
+        is_roomy: true,
+        waits: SPIN,
+        sizes: &[48],
         ..PLAIN
     },
     Scenario {
@@ -254,7 +290,7 @@ pub const FLOOR: &[Scenario] = &[
     },
     Scenario {
         name: "throughput_one_to_one_ring",
-        what: "a bare ring of 64-byte items, each published",
+        what: "a bare ring of 1024 items of 64 bytes, each published",
         act: Act::Stream,
         waits: SPIN,
         sizes: &[64],
@@ -265,6 +301,25 @@ pub const FLOOR: &[Scenario] = &[
         what: "the same, published by 32",
         act: Act::Stream,
         by: By::Batch,
+        waits: SPIN,
+        sizes: &[64],
+        ..PLAIN
+    },
+    Scenario {
+        name: "throughput_one_to_one_ring_roomy",
+        what: "a bare ring of 16384 items of 64 bytes, each published",
+        act: Act::Stream,
+        is_roomy: true,
+        waits: SPIN,
+        sizes: &[64],
+        ..PLAIN
+    },
+    Scenario {
+        name: "throughput_one_to_one_ring_roomy_batch",
+        what: "the same, published by 32",
+        act: Act::Stream,
+        by: By::Batch,
+        is_roomy: true,
         waits: SPIN,
         sizes: &[64],
         ..PLAIN

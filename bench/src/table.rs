@@ -80,10 +80,12 @@ impl Table {
             };
             return floor_ns.map(|floor_ns| p50_ns / floor_ns);
         }
-        let is_batch = outcome.scenario.ends_with("batch");
+        let has = |word: &str| outcome.scenario.contains(word);
         let ring = match outcome.size_bytes? {
             size if size > 64 => floor("throughput_one_to_one_slot_ring", Some(size)),
-            _ if is_batch => floor("throughput_one_to_one_ring_batch", None),
+            _ if has("roomy_batch") => floor("throughput_one_to_one_ring_roomy_batch", None),
+            _ if has("roomy") => floor("throughput_one_to_one_ring_roomy", None),
+            _ if has("batch") => floor("throughput_one_to_one_ring_batch", None),
             _ => floor("throughput_one_to_one_ring", None),
         };
         ring?.messages_per_s.zip(outcome.messages_per_s).map(|(floor, rate)| floor / rate)

@@ -13,13 +13,11 @@ use super::ring::{self, RingReceiver, RingSender};
 use crate::clock::Ticks;
 use crate::payload::{Sink, Source};
 use crate::player::{Meter, Player, RINGS_AT};
-use crate::scenario::{Act, BATCH, By, Case, FLOOR};
+use crate::scenario::{Act, BATCH, By, Case, DEFAULT, FLOOR, ROOMY};
 use crate::scheme::{Rx, Scheme, Tx};
 
-/// Items of the bare ring: 256 KiB, which stays in the second-level cache.
-const ITEMS: usize = 4096;
-/// How long a receiver of items rests when there is none.
-const PAUSES: u32 = 8;
+/// How long a side of the bare ring rests when there is nothing to do.
+const PAUSES: u32 = 64;
 /// Slots of the copying ring.
 const SLOTS: usize = 64;
 /// What a new segment reserves, in bytes.
@@ -41,7 +39,7 @@ impl Scheme for Floor {
         let case = player.case();
         let bytes = match case.scenario.by {
             By::FittedCopy => 2 * ring::bytes(SLOTS, slot_bytes(&player)),
-            _ => ring::bytes(ITEMS, LINE),
+            _ => ring::bytes(ROOMY, LINE),
         };
         let memory = player.map_scratch(bytes)?;
         match (case.scenario.name, case.scenario.act) {
@@ -125,9 +123,10 @@ impl Rx for Word<'_> {
 }
 
 fn items(player: Player, memory: &Shared) -> Result<()> {
+    let items = if player.case().scenario.is_roomy { ROOMY } else { DEFAULT };
     match player.role() {
-        0 => player.stream_out(Items(RingSender::new(memory, RINGS_AT, ITEMS, LINE))),
-        _ => player.stream_in(Items(RingReceiver::new(memory, RINGS_AT, ITEMS, LINE).patient(PAUSES))),
+        0 => player.stream_out(Items(RingSender::new(memory, RINGS_AT, items, LINE).patient(PAUSES))),
+        _ => player.stream_in(Items(RingReceiver::new(memory, RINGS_AT, items, LINE).patient(PAUSES))),
     }
 }
 

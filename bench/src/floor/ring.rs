@@ -5,7 +5,9 @@
 //! line 2   tail   messages read
 //! ```
 //! **written**: slots below the head hold their messages. **read**: slots below the tail may be written again.
-//! Each side keeps a copy of the other's index and looks at the real one only when the copy says full or empty.
+//! Each side keeps a copy of the other's index and looks at the real one only when the copy says full or empty, and
+//! then rests before it looks again: a side on the other's heels takes its line away at every message, and one that
+//! lets a few gather is several times faster.
 
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -56,19 +58,31 @@ impl<'a> Side<'a> {
 }
 
 /// The sending side.
-pub(crate) struct RingSender<'a>(Side<'a>);
+pub(crate) struct RingSender<'a> {
+    side: Side<'a>,
+    pauses: u32,
+}
 
 impl<'a> RingSender<'a> {
     pub(crate) fn new(memory: &'a Shared, offset: usize, slots: usize, slot_bytes: usize) -> Self {
-        Self(Side::new(memory, offset, slots, slot_bytes, true))
+        Self { side: Side::new(memory, offset, slots, slot_bytes, true), pauses: 0 }
+    }
+
+    /// Rests so many pauses each time that it finds the ring full.
+    pub(crate) fn patient(mut self, pauses: u32) -> Self {
+        self.pauses = pauses;
+        self
     }
 
     /// Waits until a slot is free.
     #[inline]
     fn wait(&mut self) {
-        let side = &mut self.0;
+        let side = &mut self.side;
         while side.next - side.seen > side.mask {
             side.seen = side.theirs.load(Ordering::Acquire); // takes: read
+            if side.next - side.seen > side.mask {
+                (0..self.pauses).for_each(|_| std::hint::spin_loop());
+            }
         }
     }
 
@@ -76,27 +90,27 @@ impl<'a> RingSender<'a> {
     #[inline]
     pub(crate) fn put(&mut self, item: [u64; 8]) {
         self.wait();
-        let slot = self.0.slot(self.0.next);
+        let slot = self.side.slot(self.side.next);
         // SAFETY: `slot` is a whole aligned line, and the receiver does not read it before it is published.
         unsafe { slot.cast::<[u64; 8]>().write(item) };
-        self.0.next += 1;
+        self.side.next += 1;
     }
 
     /// Copies a message in; not published yet.
     #[inline]
     pub(crate) fn copy_in(&mut self, message: &[u8]) {
         self.wait();
-        let len = message.len().min(self.0.slot_bytes);
-        let slot = self.0.slot(self.0.next);
+        let len = message.len().min(self.side.slot_bytes);
+        let slot = self.side.slot(self.side.next);
         // SAFETY: `len` bytes of a slot that the receiver does not read before it is published.
         unsafe { slot.copy_from_nonoverlapping(message.as_ptr(), len) };
-        self.0.next += 1;
+        self.side.next += 1;
     }
 
     /// Publishes all that was written.
     #[inline]
     pub(crate) fn publish(&self) {
-        self.0.mine.store(self.0.next, Ordering::Release); // gives: written
+        self.side.mine.store(self.side.next, Ordering::Release); // gives: written
     }
 }
 
@@ -104,15 +118,16 @@ impl<'a> RingSender<'a> {
 pub(crate) struct RingReceiver<'a> {
     side: Side<'a>,
     pauses: u32,
+    released: u64,
 }
 
 impl<'a> RingReceiver<'a> {
     pub(crate) fn new(memory: &'a Shared, offset: usize, slots: usize, slot_bytes: usize) -> Self {
-        Self { side: Side::new(memory, offset, slots, slot_bytes, false), pauses: 0 }
+        let side = Side::new(memory, offset, slots, slot_bytes, false);
+        Self { pauses: 0, released: side.next, side }
     }
 
-    /// Rests so many pauses each time that it finds the ring empty. A receiver on the sender's heels takes the
-    /// head's line away at every message; one that lets a few gather is several times faster.
+    /// Rests so many pauses each time that it finds the ring empty, and gives slots back by the quarter of a ring.
     pub(crate) fn patient(mut self, pauses: u32) -> Self {
         self.pauses = pauses;
         self
@@ -125,6 +140,7 @@ impl<'a> RingReceiver<'a> {
         while side.next == side.seen {
             side.seen = side.theirs.load(Ordering::Acquire); // takes: written
             if side.next == side.seen {
+                side.mine.store(side.next, Ordering::Release); // gives: read
                 (0..self.pauses).for_each(|_| std::hint::spin_loop());
             }
         }
@@ -154,7 +170,11 @@ impl<'a> RingReceiver<'a> {
 
     /// Gives back all that was read.
     #[inline]
-    pub(crate) fn release(&self) {
-        self.side.mine.store(self.side.next, Ordering::Release); // gives: read
+    pub(crate) fn release(&mut self) {
+        let side = &self.side;
+        if self.pauses == 0 || side.next - self.released > side.mask / 4 {
+            side.mine.store(side.next, Ordering::Release); // gives: read
+            self.released = side.next;
+        }
     }
 }
