@@ -21,7 +21,7 @@
 //! that still names it. With `ack=release` a dead receiver's chunk becomes RETURNED, and whoever receives next
 //! holds it first.
 
-use crate::atomic::Ordering::{AcqRel, Acquire, Relaxed};
+use crate::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use crate::atomic::{AtomicU64, fence_after_update};
 
 use super::Contradiction;
@@ -210,8 +210,8 @@ impl Chunks {
             if word.is(State::Returned)
                 && let Some(chunk) = self.hold_exactly(id, word, me)?
             {
-                // More may be waiting.
-                returned.store(1, Relaxed);
+                // gives: returned; more may be waiting
+                returned.store(1, Release);
                 return Ok(Some(chunk));
             }
         }

@@ -127,7 +127,10 @@ impl Extents {
 
     /// Learns of extents that became READY; finishes one that is GROWING.
     pub(crate) fn refresh(&mut self, backing: &dyn Backing) -> Result<()> {
-        while self.known.len() < EXTENTS as usize {
+        for _ in 0..EXTENTS as u32 + PATIENCE {
+            if self.known.len() == EXTENTS as usize {
+                break;
+            }
             // takes: backed
             let word = self.memory.word(self.word_at(self.known.len())).load(Acquire);
             match word & 0xff {
@@ -138,7 +141,11 @@ impl Extents {
                     if word & 0xff == READY {
                         self.known.push(extent);
                     } else {
-                        self.finish(extent, word, backing)?;
+                        // Where there is no room it is FREE again: trouble for whoever grows, not for who looks.
+                        match self.finish(extent, word, backing) {
+                            Ok(()) | Err(Error::NoSpace { .. }) => {}
+                            Err(error) => return Err(error),
+                        }
                     }
                 }
                 _ => return Err(backing.corrupt("an extent is in no known state")),
@@ -186,7 +193,7 @@ impl Extents {
         Err(backing.corrupt("an extent changes without end"))
     }
 
-    /// Reserves a GROWING extent and makes it READY, or FREE again where there is no room.
+    /// Reserves a GROWING extent and makes it READY, or FREE again where there is no room; unless another did.
     fn finish(&self, extent: Extent, word: u64, backing: &dyn Backing) -> Result<()> {
         let first = self.chunks + u64::from(extent.first) * CHUNK_BYTES;
         let descriptors = u64::from(extent.count) * CHUNK_BYTES;
@@ -197,14 +204,12 @@ impl Extents {
             Ok(()) => word & !0xff | READY,
             Err(_) => ((word >> 32) + 1) << 32 | FREE,
         };
+        let at = self.memory.word(self.word_at(self.known.len()));
         // gives: backed; takes: backed (of the extents before)
-        if self
-            .memory
-            .word(self.word_at(self.known.len()))
-            .compare_exchange(word, next, AcqRel, Relaxed)
-            .is_ok()
-            && reserved.is_ok()
-        {
+        if at.compare_exchange(word, next, AcqRel, Relaxed).is_err() {
+            return Ok(()); // another was faster: what he did counts
+        }
+        if reserved.is_ok() {
             self.memory.word(layout::POOL_BYTES).fetch_add(extent.bytes(), Relaxed);
         }
         reserved

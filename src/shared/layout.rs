@@ -71,9 +71,9 @@ pub(crate) const TAIL: u64 = 384;
 pub(crate) const HEAD: u64 = 512;
 /// One to one: the head as the receiver last published it for the sender.
 pub(crate) const SHARED_HEAD: u64 = 640;
-/// One to one: 1 while the receiver sleeps.
+/// One to one: whether the receiver is awake, asleep or called.
 pub(crate) const RECEIVER_SLEEPS: u64 = 768;
-/// One to one: 1 while the sender sleeps.
+/// One to one: as above, of the sender.
 pub(crate) const SENDER_SLEEPS: u64 = 896;
 /// Senders waiting for a chunk: a futex that every release changes while it is not zero.
 pub(crate) const POOL_SLEEPERS: u64 = 1024;

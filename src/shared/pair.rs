@@ -13,7 +13,7 @@
 //! A sender that died left TAIL at most one batch behind its stamps: its successor walks over them.
 
 use crate::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
-use crate::atomic::{AtomicU64, fence};
+use crate::atomic::{AtomicU64, fence, fence_against_barrier};
 use crate::deadline::Deadline;
 
 use super::layout::{self, Fence, Layout};
@@ -44,6 +44,12 @@ pub(crate) struct ReceiveSide {
     pub(crate) position: u64,
     published: u64,
 }
+
+/// What the word of a bed says.
+const AWAKE: u64 = 0;
+const SLEEPS: u64 = 1;
+/// Was asleep when it was called, and has not risen.
+const CALLED: u64 = 2;
 
 /// Who sleeps on what.
 #[derive(Debug, Clone, Copy)]
@@ -174,11 +180,13 @@ impl Pair {
     /// Wakes the other side if it sleeps.
     #[inline(always)]
     pub(crate) fn wake(&self, bed: Bed) {
-        if self.fence == Fence::Everyone {
-            // orders: the stamp or cursor before the look for a sleeper; see `sleep`
-            fence(SeqCst);
+        // Both order the stamp or cursor before the look for a sleeper; see `sleep`.
+        match self.fence {
+            // orders: as above, by itself
+            Fence::Everyone => fence(SeqCst),
+            Fence::Sleeper => fence_against_barrier(),
         }
-        if self.memory.word(bed.offset()).load(Relaxed) != 0 {
+        if self.memory.word(bed.offset()).load(Relaxed) == SLEEPS {
             self.rouse(bed);
         }
     }
@@ -187,7 +195,11 @@ impl Pair {
     pub(crate) fn rouse(&self, bed: Bed) {
         // orders: the change before the look for a sleeper; see `sleep`
         fence(SeqCst);
-        if self.memory.word(bed.offset()).swap(0, Relaxed) != 0 {
+        let flag = self.memory.word(bed.offset());
+        let seen = flag.load(Relaxed);
+        // Called and not up yet: whoever called may have died before its wake.
+        if seen == CALLED || seen == SLEEPS && flag.compare_exchange(SLEEPS, CALLED, Relaxed, Relaxed).is_ok()
+        {
             self.memory.wake(bed.offset());
         }
     }
@@ -196,7 +208,7 @@ impl Pair {
     /// kernel refused the barrier, and nobody slept.
     pub(crate) fn sleep(&self, bed: Bed, until: Deadline, still: impl FnOnce() -> bool) -> bool {
         let flag = self.memory.word(bed.offset());
-        flag.store(1, Relaxed);
+        flag.store(SLEEPS, Relaxed);
         // orders: the flag before the look in `still`, and by the barrier in the other process its stamp before its
         // look at the flag
         fence(SeqCst);
@@ -204,9 +216,9 @@ impl Pair {
             return false;
         }
         if still() {
-            self.memory.sleep(bed.offset(), 1, until);
+            self.memory.sleep(bed.offset(), SLEEPS, until);
         }
-        flag.store(0, Relaxed);
+        flag.store(AWAKE, Relaxed);
         true
     }
 

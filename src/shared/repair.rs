@@ -6,7 +6,7 @@
 
 use std::collections::HashSet;
 
-use crate::atomic::Ordering::{Acquire, Relaxed};
+use crate::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use super::chunks::Chunks;
 use super::extents::{Backing, Extents};
@@ -59,8 +59,8 @@ impl Structures {
     /// Repairs what one place held that died, or that leaves; frees it.
     pub(crate) fn repair(&self, dead: Place, backing: &dyn Backing) {
         let still_dead = || self.participants.is(dead);
-        if self.layout.config.peers == Peers::Many {
-            self.ring.reap(dead.owner(), still_dead);
+        if self.layout.config.peers == Peers::Many && !self.ring.reap(dead.owner(), still_dead) {
+            return; // it stays dead, for the next who looks
         }
         self.repair_chunks(dead, backing, &still_dead);
         self.participants.reap_endpoints(dead, still_dead);
@@ -83,7 +83,8 @@ impl Structures {
         }
         if lease {
             // A receiver that died after it cleared the hint may have left chunks that are RETURNED.
-            self.memory.word(layout::RETURNED).store(1, Relaxed);
+            // gives: returned
+            self.memory.word(layout::RETURNED).store(1, Release);
         }
     }
 

@@ -154,8 +154,8 @@ impl Ring {
                     }
                 }
                 0 => {
-                    if word.is(State::Claimed) {
-                        self.wake(found); // its owner may be dead, between its claim and its wake
+                    if !word.is(State::Full) {
+                        self.wake(found); // whoever took the position may be dead, between that and its wake
                     }
                     cursor.position = self.jump(position, 1, layout::TAIL);
                 }
@@ -182,7 +182,8 @@ impl Ring {
 
     /// A quarantined slot: this lap goes by without it.
     fn pass_over(&self, cursor: &mut Cursor, found: Found) {
-        let passed = Slot::new(State::Void, self.lap(found.position), found.word.owner());
+        let owner = found.word.owner();
+        let passed = Slot::new(State::Void, self.lap(found.position), owner).waiting_as(found.word);
         if self.replace(found, passed) {
             self.wake(found);
             self.claimed_up_to(cursor, found.position);
@@ -334,29 +335,33 @@ impl Ring {
         let mut cursor = self.cursor(layout::HEAD);
         if let Ok(Front::Empty(found)) = self.front(&mut cursor)
             && found.word.waited_for()
-            && self.replace(found, found.word.without_waiting())
+            && self.replace(found, found.word.nudged())
         {
             self.wake(found);
         }
     }
 
     /// Repairs what a dead participant held. `still_dead` says whether the place still names it: asked after each
-    /// look at a word, so that a successor in the same place is never robbed.
-    pub(crate) fn reap(&self, dead: u16, still_dead: impl Fn() -> bool) {
-        for position in 0..self.count {
-            for _ in 0..2 {
+    /// look at a word, so that a successor in the same place is never robbed. False: others changed a slot at every
+    /// step, and it may still name the dead.
+    pub(crate) fn reap(&self, dead: u16, still_dead: impl Fn() -> bool) -> bool {
+        (0..self.count).all(|position| {
+            (0..self.patience()).any(|_| {
                 let word = self.load(position);
                 if word.owner() != dead || !still_dead() {
-                    break;
+                    return true;
                 }
                 let found = Found { position, word };
                 match word.state() {
-                    Some(State::Claimed) => drop(self.revoke(found)),
-                    Some(State::Void) => drop(self.release_void(found)),
-                    _ => break,
+                    Some(State::Claimed) => {
+                        self.revoke(found);
+                        false
+                    }
+                    Some(State::Void) => self.release_void(found),
+                    _ => true,
                 }
-            }
-        }
+            })
+        })
     }
 
     /// The slots whose messages wait.

@@ -1,12 +1,15 @@
 //! The state word of a slot: who may do what with it, at which lap.
 //!
 //! ```text
-//!  63        48 47                              8 7 6      0
-//! ┌────────────┬─────────────────────────────────┬─┬────────┐
-//! │ owner 16   │ lap 40                          │W│ state 7│
-//! └────────────┴─────────────────────────────────┴─┴────────┘
+//!  63        48 47                            8 7 6       3 2      0
+//! ┌────────────┬───────────────────────────────┬─┬─────────┬────────┐
+//! │ owner 16   │ lap 40                        │W│ nudges 4│ state 3│
+//! └────────────┴───────────────────────────────┴─┴─────────┴────────┘
 //!                      low 32 bits: the futex
 //! ```
+//!
+//! W: somebody sleeps on the word. A nudge changes the word for those who are about to sleep, and leaves W to wake
+//! them by: whoever nudges may die before it wakes.
 //!
 //! A slot goes round: EMPTY(lap) → CLAIMED(lap, owner) → FULL(lap, owner) → EMPTY(lap + 1). A claim that was
 //! revoked is VOID(lap, owner) until its owner acknowledges it or is dead. A word never repeats (in 2^40 laps), so
@@ -30,7 +33,9 @@ pub(crate) enum State {
     Void,
 }
 
-const STATE: u64 = 0x7f;
+const STATE: u64 = 0x07;
+const NUDGES: u64 = 0x78;
+const NUDGE: u64 = 0x08;
 const WAITING: u64 = 0x80;
 const LAP_SHIFT: u32 = 8;
 const LAP_BITS: u32 = 40;
@@ -80,9 +85,10 @@ impl Slot {
         Self(self.0 | WAITING)
     }
 
-    #[inline(always)]
-    pub(crate) fn without_waiting(self) -> Self {
-        Self(self.0 & !WAITING)
+    /// Another word that says the same.
+    #[inline]
+    pub(crate) fn nudged(self) -> Self {
+        Self(self.0 & !NUDGES | self.0.wrapping_add(NUDGE) & NUDGES)
     }
 
     /// The sleepers of `other` are this word's as well.
@@ -158,7 +164,9 @@ mod tests {
         let last = (1 << LAP_BITS) - 1;
         let word = Slot::new(State::Claimed, last, 0xffff).with_waiting();
         assert_eq!((word.state(), word.lap(), word.owner()), (Some(State::Claimed), last, 0xffff));
-        assert!(word.waited_for() && !word.without_waiting().waited_for());
+        assert!(word.waited_for() && word.nudged().waited_for() && word.nudged() != word);
+        let many = (0..16).fold(word, |word, _| word.nudged());
+        assert_eq!((many, word.nudged().state(), word.nudged().lap()), (word, word.state(), word.lap()));
         assert_eq!(Slot::new(State::Empty, last + 1, 0).laps_after(last), 1);
         assert_eq!(word.laps_after(0), -1);
         assert_eq!(Slot(0), Slot::new(State::Empty, 0, 0));
