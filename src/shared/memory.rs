@@ -116,51 +116,75 @@ mod real {
 
 #[cfg(loom)]
 mod model {
-    use std::sync::Arc;
+    use std::cell::Cell;
+    use std::collections::BTreeMap;
 
     use loom::sync::{Condvar, Mutex};
 
-    use crate::atomic::{AtomicU64, Ordering};
+    use crate::atomic::{AtomicU64, Ordering, step, wakes_are_lost};
     use crate::deadline::Deadline;
 
-    /// Words of the model checker, and one bed for all who sleep.
-    #[derive(Clone)]
+    /// The words of a segment that a model uses. An execution has one, which lasts until the next begins.
+    #[derive(Clone, Copy)]
     pub(crate) struct Memory {
-        words: Arc<Vec<AtomicU64>>,
-        bed: Arc<(Mutex<u64>, Condvar)>,
+        words: &'static Words,
+        bed: &'static Bed,
+        len: u64,
+    }
+
+    type Words = BTreeMap<u64, AtomicU64>;
+
+    /// How often the sleepers of each word were woken, and where they lie.
+    type Bed = (Mutex<BTreeMap<u64, u64>>, Condvar);
+
+    thread_local! {
+        static LAST: Cell<Option<Box<(Words, Bed)>>> = const { Cell::new(None) };
     }
 
     impl Memory {
-        pub(crate) fn heap(len: u64) -> Self {
-            let words = (0..len / 8).map(|_| AtomicU64::new(0)).collect();
-            Self { words: Arc::new(words), bed: Arc::new((Mutex::new(0), Condvar::new())) }
+        /// A segment of `len` bytes in which only these words are used; they begin with these values.
+        pub(crate) fn of_words(len: u64, words: impl IntoIterator<Item = (u64, u64)>) -> Self {
+            let words = words.into_iter().map(|(offset, value)| (offset, AtomicU64::new(value))).collect();
+            let parts = Box::new((words, Bed::default()));
+            // SAFETY: the box stays where it is until the next execution's memory replaces it; the threads that
+            // hold copies of this one end with its execution.
+            let (words, bed) = unsafe { &*std::ptr::from_ref(&*parts) };
+            LAST.set(Some(parts));
+            Self { words, bed, len }
         }
 
         pub(crate) fn len(&self) -> u64 {
-            self.words.len() as u64 * 8
+            self.len
         }
 
         pub(crate) fn holds(&self, offset: u64, len: u64) -> bool {
-            offset.checked_add(len).is_some_and(|end| end <= self.len())
+            offset.checked_add(len).is_some_and(|end| end <= self.len)
         }
 
         pub(crate) fn word(&self, offset: u64) -> &AtomicU64 {
-            assert!(offset % 8 == 0);
-            &self.words[offset as usize / 8]
+            &self.words[&offset]
         }
 
         /// Like the kernel: the comparison and the falling asleep are one step, seen from `wake`. A deadline never
         /// passes in the model, so that a lost wake-up is a deadlock, which the checker reports.
         pub(crate) fn sleep(&self, offset: u64, expected: u64, _until: Deadline) {
-            let guard = self.bed.0.lock().unwrap();
-            // orders: the comparison before the sleep, as the kernel does under its lock
-            if self.word(offset).load(Ordering::SeqCst) as u32 == expected as u32 {
-                drop(self.bed.1.wait(guard).unwrap());
+            step();
+            let mut wakes = self.bed.0.lock().unwrap();
+            if self.word(offset).peek() as u32 != expected as u32 {
+                return;
+            }
+            let before = wakes.get(&offset).copied();
+            while wakes.get(&offset).copied() == before {
+                wakes = self.bed.1.wait(wakes).unwrap();
             }
         }
 
-        pub(crate) fn wake(&self, _offset: u64) {
-            *self.bed.0.lock().unwrap() += 1;
+        pub(crate) fn wake(&self, offset: u64) {
+            step();
+            if wakes_are_lost() {
+                return;
+            }
+            *self.bed.0.lock().unwrap().entry(offset).or_default() += 1;
             self.bed.1.notify_all();
         }
 

@@ -28,6 +28,8 @@ pub(crate) mod extents;
 pub(crate) mod held;
 pub(crate) mod layout;
 pub(crate) mod memory;
+#[cfg(all(test, loom))]
+mod models;
 pub(crate) mod pair;
 pub(crate) mod participants;
 pub(crate) mod pool;

@@ -7,7 +7,7 @@ use std::cell::Cell;
 use std::collections::VecDeque;
 use std::fmt::Write as _;
 use std::fs::File;
-use std::io::{BufRead, BufReader, ErrorKind, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::net::Shutdown;
 
 use std::os::fd::{AsFd, OwnedFd};
@@ -57,13 +57,7 @@ impl Peer {
         ours.set_read_timeout(Some(LONG)).expect("a bound");
         let memory = place.memory().map_or(Stdio::null(), Stdio::from);
         command.arg(ROLE).stdin(OwnedFd::from(theirs)).stdout(memory);
-        // A fresh copy of the executable is busy while a child of another test, just forked, has it open.
-        let child = loop {
-            match command.spawn() {
-                Err(error) if error.kind() == ErrorKind::ExecutableFileBusy => std::thread::yield_now(),
-                child => break child.expect("a peer"),
-            }
-        };
+        let child = command.spawn().expect("a peer");
         Self { child, control: BufReader::new(ours), address: place.peer_address() }
     }
 

@@ -3,7 +3,6 @@
 use std::any::Any;
 use std::cell::Cell;
 use std::fs;
-use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -212,11 +211,6 @@ impl Remains {
             let _ = fs::remove_file(path);
         }
     }
-}
-
-/// Says that a test cannot run here; `cargo xtask test` counts it.
-pub(crate) fn skipped(reason: &str) {
-    let _ = writeln!(std::io::stderr(), "SKIPPED: {reason}");
 }
 
 /// What a panic says.

@@ -11,7 +11,6 @@ use rustix::process::{Pid, Signal};
 
 use super::ledger::{Ledger, Mark, Sign};
 use super::peer::{Peer, Scene, report, soon, start};
-use super::traffic::next;
 
 /// Whoever waits learns of a death within this time; the goal is 250 ms.
 const NOTICED: Duration = Duration::from_secs(1);
@@ -63,7 +62,7 @@ fn a_daemon_that_closes_all_descriptors_lives() {
     assert!(looked.peers.iter().all(|peer| peer.alive), "{looked:?}");
     let talker = start("talker", &scene, 1, &format!("{address}.in"), [0, 0]);
     for size in [1, 3000, 100_000, 3 << 20] {
-        let received = next(&mut receiver).unwrap();
+        let received = receiver.recv_by(Duration::from_secs(20)).unwrap().unwrap();
         assert!(*received == *vec![size as u8; size], "{size} bytes");
     }
     // Its own look at the others' locks must not take the wrong file for theirs.
@@ -71,10 +70,10 @@ fn a_daemon_that_closes_all_descriptors_lives() {
     assert_eq!((looked.senders, looked.receivers), (1, 1), "{looked:?}");
     soon("the talker to be done", || ledger.is_ready(1));
     talker.kill();
-    let received = next(&mut receiver).unwrap();
+    let received = receiver.recv_by(Duration::from_secs(20)).unwrap().unwrap();
     assert_eq!(&*received, b"1 died");
     daemon.ends();
-    assert!(next(&mut receiver).is_none());
+    assert!(receiver.recv().unwrap().is_none());
     drop(receiver);
     assert_eq!(scene.left().into_iter().collect::<Vec<_>>(), ["ledger"]);
 }
@@ -121,16 +120,16 @@ fn a_forked_child_does_not_keep_its_killed_parent_alive() {
     let mut receiver = Receiver::<[u8]>::open(&*address).unwrap();
     let parent = start("parent", &scene, 0, &address, [0, 0]);
     soon("the parent to fork", || ledger.is_ready(0));
-    assert_eq!(&*next(&mut receiver).unwrap(), b"from the parent");
+    assert_eq!(&*receiver.recv().unwrap().unwrap(), b"from the parent");
     let killed = Instant::now();
     parent.kill();
-    assert!(next(&mut receiver).is_none());
+    assert!(receiver.recv().unwrap().is_none());
     assert!(killed.elapsed() < NOTICED, "noticed after {:?}", killed.elapsed());
     assert_eq!(receiver.died(), 1);
     // The only other place is free again, its old holder's child living.
     let mut sender = Sender::<[u8]>::open(&*address).unwrap();
     sender.send(b"from the next").unwrap();
-    assert_eq!(&*next(&mut receiver).unwrap(), b"from the next");
+    assert_eq!(&*receiver.recv().unwrap().unwrap(), b"from the next");
     drop((sender, receiver));
     ledger.sign(Sign::Stop).store(1, SeqCst);
     let child = Pid::from_raw(ledger.sign(Sign::A).load(SeqCst) as i32).unwrap();
@@ -209,9 +208,9 @@ fn exec_is_death() {
     let mut receiver = Receiver::<[u8]>::open(scene.shm("channel")).unwrap();
     let mut changeling = start("changeling", &scene, 0, &scene.shm("channel"), [0, 0]);
     soon("the other program", || ledger.is_ready(0));
-    assert_eq!(&*next(&mut receiver).unwrap(), b"before");
+    assert_eq!(&*receiver.recv().unwrap().unwrap(), b"before");
     let began = Instant::now();
-    assert!(next(&mut receiver).is_none());
+    assert!(receiver.recv().unwrap().is_none());
     assert!(began.elapsed() < NOTICED, "noticed after {:?}", began.elapsed());
     assert_eq!(receiver.died(), 1);
     assert!(changeling.is_running());
@@ -230,7 +229,7 @@ fn a_stopped_peer_is_not_dead() {
         soon("the talker to be done", || ledger.is_ready(0));
         talker.signal(Signal::STOP);
         for _ in 0..4 {
-            next(&mut receiver).unwrap();
+            receiver.recv().unwrap().unwrap();
         }
         // Longer than any look for the dead takes to come round.
         let waited = receiver.recv_by(Duration::from_millis(400));
@@ -248,7 +247,7 @@ fn a_stopped_peer_is_not_dead() {
         talker.signal(Signal::CONT);
         ledger.sign(Sign::Stop).store(1, SeqCst);
         talker.ends();
-        assert!(next(&mut receiver).is_none());
+        assert!(receiver.recv().unwrap().is_none());
         assert_eq!(receiver.died(), 0);
     }
 }
@@ -278,7 +277,7 @@ fn two_namespaces_with_the_same_pid_are_told_apart() {
     let (first, second) = (begin("0"), begin("1"));
     soon("both to send", || ledger.is_ready(0) && ledger.is_ready(1));
     for _ in 0..2 {
-        assert_eq!(&*next(&mut receiver).unwrap(), b"1");
+        assert_eq!(&*receiver.recv().unwrap().unwrap(), b"1");
     }
     let looked = status(&parsed(&address)).unwrap();
     assert_eq!(looked.peers.iter().filter(|peer| peer.pid == 1 && peer.alive).count(), 2, "{looked:?}");
@@ -288,7 +287,7 @@ fn two_namespaces_with_the_same_pid_are_told_apart() {
     assert!(matches!(waited, Err(Error::TimedOut { .. })), "one pid 1 lives: {waited:?}");
     assert_eq!(receiver.died(), 1);
     second.kill();
-    assert!(next(&mut receiver).is_none());
+    assert!(receiver.recv_by(Duration::from_secs(20)).unwrap().is_none());
     assert_eq!(receiver.died(), 2);
 }
 

@@ -9,7 +9,7 @@ use rustix::process::Signal;
 
 use super::ledger::{Ledger, Mark, Sign};
 use super::peer::{Peer, Random, Scene, report, setting, soon, start};
-use super::traffic::{HEADER, assert_whole, check, message, next};
+use super::traffic::{HEADER, assert_whole, check, message};
 
 /// Opens, sends one message and closes; so often, all beginning at once.
 pub(crate) fn visitor(arguments: &[&str]) {
@@ -144,9 +144,9 @@ fn openers_of_a_retired_segment_meet_in_one_new_channel() {
         guests.into_iter().for_each(Peer::ends);
         let mut receiver = Receiver::<[u8]>::open(&*address).unwrap();
         for _ in 0..4 {
-            assert_eq!(&*next(&mut receiver).unwrap(), b"one");
+            assert_eq!(&*receiver.recv().unwrap().unwrap(), b"one");
         }
-        assert!(next(&mut receiver).is_none());
+        assert!(receiver.recv().unwrap().is_none());
         drop(receiver);
         assert_eq!(scene.left().into_iter().collect::<Vec<_>>(), ["ledger"]);
     }
@@ -204,7 +204,7 @@ fn removing_while_others_open_harms_nobody() {
 fn drain(address: &str) {
     let mut receiver = Receiver::<[u8]>::open(address).unwrap();
     drop(receiver.sender().unwrap());
-    while next(&mut receiver).is_some() {}
+    while receiver.recv().unwrap().is_some() {}
 }
 
 #[test]
@@ -300,9 +300,9 @@ fn after_everybody_is_killed_the_next_opener_goes_on() {
     assert!(matches!(differs(16), Err(Error::Mismatch { .. })));
     let mut receiver = Receiver::<[u8]>::open(&*address).unwrap();
     for _ in 0..3 {
-        assert_eq!(&*next(&mut receiver).unwrap(), b"one");
+        assert_eq!(&*receiver.recv().unwrap().unwrap(), b"one");
     }
-    assert!(next(&mut receiver).is_none());
+    assert!(receiver.recv().unwrap().is_none());
     assert_eq!(receiver.died(), 3);
     drop(receiver);
     assert_eq!(scene.left().into_iter().collect::<Vec<_>>(), ["ledger"]);

@@ -6,10 +6,10 @@ use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, Instant};
 
 use narrows::channel::status;
-use narrows::{Address, Deadline, Error, Message, Received, Receiver, Sender};
+use narrows::{Address, Deadline, Error, Message, Receiver, Sender};
 
 use super::ledger::{Ledger, Sign};
-use super::peer::{BOUND, Random};
+use super::peer::Random;
 
 /// What one process sends or receives, and how.
 #[derive(Debug, Clone)]
@@ -209,14 +209,6 @@ pub(crate) fn receiver(arguments: &[&str]) {
             std::thread::yield_now(); // its one sender was killed, and the next is on its way
         }
     }
-}
-
-/// The next message, or the end; fails where neither comes.
-#[track_caller]
-pub(crate) fn next(receiver: &mut Receiver<[u8]>) -> Option<Received<[u8]>> {
-    receiver
-        .recv_by(BOUND)
-        .unwrap_or_else(|error| panic!("waited {BOUND:?} for a message or the end: {error}"))
 }
 
 /// The value of an option that was fixed when the channel was made.

@@ -11,7 +11,6 @@ use rustix::process::Signal;
 
 use super::ledger::{Ledger, Mark, Sign};
 use super::peer::{Peer, Random, Scene, is_asleep, report, setting, soon, start};
-use super::traffic::next;
 
 /// A sleep that nobody ended lasts longer than this.
 const LATE: Duration = Duration::from_millis(90);
@@ -119,7 +118,7 @@ fn a_sender_is_woken_by_room() {
             room.asleep(0);
             let before = room.beats(0);
             let began = Instant::now();
-            next(&mut receiver).unwrap();
+            receiver.recv().unwrap().unwrap();
             soon("the sender to go on", || room.beats(0) > before);
             began.elapsed()
         });
@@ -138,7 +137,7 @@ fn a_receiver_learns_of_the_last_senders_death() {
             let sender = start("idle-sender", &room.scene, 0, &room.address, [0, 0]);
             soon("the sender to open", || room.ledger.is_ready(0));
             let waiting = std::thread::spawn(move || {
-                assert!(next(&mut receiver).is_none());
+                assert!(receiver.recv().unwrap().is_none());
                 (Instant::now(), receiver.died())
             });
             let killed = Instant::now();
@@ -214,7 +213,7 @@ fn a_sender_wakes_beside_a_killed_one() {
     let mut receiver = None;
     let post = |room: &Bedroom| {
         let receiver = receiver.get_or_insert_with(|| Receiver::<[u8]>::open(&*room.address).unwrap());
-        next(receiver).unwrap();
+        receiver.recv().unwrap().unwrap();
     };
     judge("beside a killed sender", beside_a_killed("pusher", "capacity=8", post, rounds));
 }

@@ -23,7 +23,7 @@ fn start(name: &str, arguments: &[&str]) -> Option<Program> {
     match child {
         Ok(child) => Some(Program(child)),
         Err(error) => {
-            println!("SKIPPED: {name}: {error}");
+            println!("skipped: {name}: {error}");
             None
         }
     }

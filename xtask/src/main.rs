@@ -65,7 +65,7 @@ fn steps(root: &Path, folder: &Path) -> Vec<Step> {
     docs.env("RUSTDOCFLAGS", "-D warnings");
     let mut tests = cargo("test --workspace --no-fail-fast -- --show-output");
     tests.env("TMPDIR", folder);
-    let mut models = cargo("test --release --lib loom");
+    let mut models = cargo("test --package narrows --release --lib loom");
     models.env("RUSTFLAGS", "--cfg loom").env("CARGO_TARGET_DIR", root.join("target/loom"));
     vec![
         Step::new("format", cargo("fmt --all --check")),

@@ -1,6 +1,6 @@
 //! One step: a command that is run, timed, bounded and counted.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -47,8 +47,7 @@ impl Step {
     pub(crate) fn run(mut self, bound: Duration) -> Tally {
         let start = Instant::now();
         let mut tally = Tally::default();
-        self.command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let succeeded = match self.command.spawn() {
+        let succeeded = match self.command.stdout(Stdio::piped()).stdin(Stdio::null()).spawn() {
             Ok(child) => follow(self.name, child, bound, &mut tally),
             Err(error) => {
                 println!("{}: {error}", self.name);
@@ -107,8 +106,16 @@ fn before(text: &str, word: &str) -> u64 {
 fn follow(name: &str, mut child: Child, bound: Duration, tally: &mut Tally) -> bool {
     let deadline = Instant::now() + bound;
     let (sender, lines) = mpsc::channel();
-    pass_lines(child.stdout.take(), sender.clone());
-    pass_lines(child.stderr.take(), sender);
+    let output = child.stdout.take();
+    std::thread::spawn(move || {
+        for line in
+            output.into_iter().flat_map(|output| BufReader::new(output).split(b'\n')).map_while(Result::ok)
+        {
+            if sender.send(String::from_utf8_lossy(&line).into_owned()).is_err() {
+                return;
+            }
+        }
+    });
     loop {
         match lines.recv_timeout(LOOK_EVERY) {
             Ok(line) => {
@@ -129,18 +136,6 @@ fn follow(name: &str, mut child: Child, bound: Duration, tally: &mut Tally) -> b
         }
     }
     child.wait().is_ok_and(|status| status.success())
-}
-
-/// Reads lines in a thread of its own: two pipes, of which neither may fill up.
-fn pass_lines(pipe: Option<impl Read + Send + 'static>, to: mpsc::Sender<String>) {
-    std::thread::spawn(move || {
-        let lines = pipe.into_iter().flat_map(|pipe| BufReader::new(pipe).split(b'\n')).map_while(Result::ok);
-        for line in lines {
-            if to.send(String::from_utf8_lossy(&line).into_owned()).is_err() {
-                return;
-            }
-        }
-    });
 }
 
 #[cfg(test)]

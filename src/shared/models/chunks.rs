@@ -1,0 +1,228 @@
+//! Chunks and who waits for one.
+
+use std::sync::Arc;
+
+use loom::thread::spawn;
+
+use crate::atomic::Fault;
+use crate::atomic::Ordering::{Relaxed, Release};
+use crate::deadline::Deadline;
+use crate::shared::chunks::{Chunk, Chunks, State};
+use crate::shared::extents::class_of;
+use crate::shared::layout::{self, Layout, Peers};
+use crate::shared::memory::Memory;
+use crate::shared::pool::{Loan, Pool};
+
+use super::{Supply, all, check, check_each_death, fails, layout as small, notices};
+
+/// READY, and one chunk.
+const EXTENT: u64 = 2;
+/// The dead one's place names it.
+const PLACE: u64 = 4096;
+
+#[derive(Clone)]
+struct Segment {
+    memory: Memory,
+    layout: Layout,
+    chunks: Chunks,
+}
+
+/// A segment with one chunk that fills the pool.
+fn segment() -> Segment {
+    let layout = small(Peers::Many, 2, 2);
+    let class = class_of(layout.config.memory_max);
+    let words = [
+        (layout::POOL_SLEEPERS, 0),
+        (layout::RETURNED, 0),
+        (layout::POOL_BYTES, 0),
+        (PLACE, 1),
+        (layout.extents, EXTENT | u64::from(class) << 8),
+        (layout.extents + 8, 0),
+        (layout.chunks, 0),
+        (layout.chunks + 8, 0),
+        (layout.chunks + 16, 0),
+        (layout.data, 0),
+    ];
+    let memory = Memory::of_words(layout.length, words);
+    Segment { chunks: Chunks::new(memory, &layout), memory, layout }
+}
+
+impl Segment {
+    fn loan(&self, me: u16) -> Option<Chunk> {
+        let (offset, len) = (self.layout.data, self.layout.config.memory_max);
+        self.chunks.loan(0, me).map(|word| Chunk { id: 0, word, offset, len })
+    }
+
+    /// A message in the chunk; gives what a slot says of it.
+    fn send(&self, me: u16, value: u64) -> u64 {
+        let mut chunk = self.loan(me).unwrap();
+        self.memory.word(chunk.offset).store(value, Relaxed);
+        self.chunks.queue(&mut chunk).unwrap();
+        chunk.reference()
+    }
+
+    fn is(&self, state: State) -> bool {
+        self.chunks.load(0).is(state)
+    }
+}
+
+/// Two receivers and one message: one has it, whole.
+fn two_receivers() {
+    let segment = segment();
+    let sender = segment.clone();
+    let threads = [1, 2].map(|me| {
+        let segment = segment.clone();
+        spawn(move || {
+            // Its reference is known before it is there: the versions count from 1.
+            let held = segment.chunks.hold(1 << 32, me).unwrap()?;
+            assert_eq!((held.offset, held.len), (segment.layout.data, segment.layout.config.memory_max));
+            Some(segment.memory.word(held.offset).load(Relaxed))
+        })
+    });
+    let reference = spawn(move || sender.send(3, 7)).join().unwrap();
+    let taken: Vec<u64> = all(threads).into_iter().flatten().collect();
+    let left = segment.chunks.hold(reference, 4).unwrap();
+    assert!(taken == [7] && left.is_none() || taken.is_empty() && left.is_some());
+}
+
+#[test]
+fn loom_chunks_are_held_once() {
+    check(20, two_receivers);
+}
+
+#[test]
+fn loom_chunks_need_their_orderings() {
+    notices(Fault::Relaxed, two_receivers);
+}
+
+#[test]
+fn loom_chunks_need_their_comparison() {
+    notices(Fault::BlindSwap, two_receivers);
+}
+
+/// Two repair one that died with a loan; a successor in its place loans the same chunk, and is not robbed.
+fn stale_repairer() {
+    let segment = segment();
+    segment.loan(1).unwrap();
+    let repairers = [(); 2].map(|()| {
+        let segment = segment.clone();
+        spawn(move || {
+            let place = segment.memory.word(PLACE);
+            let still_dead = || place.load(Relaxed) == 1;
+            segment.chunks.reap(0, 1, false, &|_| false, &still_dead);
+            place.compare_exchange(1, 2, Relaxed, Relaxed).ok();
+        })
+    });
+    let ours = segment.clone();
+    let successor = spawn(move || {
+        let Some(chunk) = ours.loan(1) else { return };
+        ours.memory.word(chunk.offset).store(1, Relaxed);
+        assert_eq!(ours.chunks.load(0), chunk.word, "robbed");
+        ours.chunks.release(chunk);
+    });
+    all(repairers.into_iter().chain([successor]));
+    assert!(segment.is(State::Free));
+}
+
+#[test]
+fn loom_chunks_of_a_successor_are_its_own() {
+    check(100, stale_repairer);
+}
+
+#[test]
+fn loom_chunks_of_a_successor_need_the_comparison() {
+    notices(Fault::BlindSwap, stale_repairer);
+}
+
+/// Whoever loans, queues, holds and releases dies before any operation: once it is repaired, the chunk is of use
+/// again, while the repair for another touches nothing.
+#[test]
+fn loom_chunks_survive_their_holders() {
+    check_each_death(20, |mortal| {
+        move || {
+            let segment = segment();
+            let (ours, theirs, mortal) = (segment.clone(), segment.clone(), mortal.clone());
+            let victim = spawn(move || {
+                mortal.run(|| {
+                    let reference = ours.send(1, 7);
+                    let chunk = ours.chunks.hold(reference, 1).unwrap().unwrap();
+                    ours.chunks.release(chunk);
+                });
+                ours.chunks.reap(0, 1, false, &|_| false, &|| true);
+            });
+            let witness = spawn(move || theirs.chunks.reap(0, 2, false, &|_| false, &|| true));
+            all([victim]);
+            all([witness]);
+            assert!(segment.is(State::Free), "a chunk is lost");
+            segment.send(2, 8);
+        }
+    });
+}
+
+/// What a dead receiver held comes again, once, flagged; the repairer dies before any of its operations.
+#[test]
+fn loom_chunks_return_from_the_dead() {
+    check_each_death(50, |mortal| {
+        move || {
+            let segment = segment();
+            let reference = segment.send(1, 7);
+            segment.chunks.hold(reference, 2).unwrap().unwrap();
+            let (ours, theirs, mortal) = (segment.clone(), segment.clone(), mortal.clone());
+            let repairers = spawn(move || {
+                mortal.run(|| ours.chunks.reap(0, 2, true, &|_| false, &|| true));
+                ours.chunks.reap(0, 2, true, &|_| false, &|| true);
+                // As the repair of a place ends.
+                ours.memory.word(layout::RETURNED).store(1, Release); // gives: returned
+            });
+            let receiver = spawn(move || theirs.chunks.hold_returned(1, 3).unwrap());
+            all([repairers]);
+            let first = receiver.join().unwrap();
+            let second = segment.chunks.hold_returned(1, 4).unwrap();
+            let held = Vec::from_iter(first.into_iter().chain(second));
+            assert!(held.len() == 1 && held[0].word.redelivered());
+        }
+    });
+}
+
+/// A sender waits for the chunk that a receiver releases; `recheck`: it looks again before it sleeps.
+fn sleeper(recheck: bool) -> impl Fn() {
+    move || {
+        let segment = segment();
+        let chunk = segment.loan(1).unwrap();
+        let (ours, theirs) = (segment.clone(), segment.clone());
+        let supply = Supply::of(100);
+        let sender = spawn(move || {
+            let mut pool = Pool::new(ours.memory, &ours.layout);
+            let (len, supply) = (ours.layout.config.memory_max, Arc::clone(&supply));
+            while let Loan::Exhausted = pool.loan(len, 2, &*supply).unwrap() {
+                if recheck {
+                    pool.wait(Deadline::Never, len, 2, &*supply).unwrap();
+                    continue;
+                }
+                let word = ours.memory.word(layout::POOL_SLEEPERS);
+                let seen = word.load(Relaxed);
+                if word.compare_exchange(seen, seen | 1, Relaxed, Relaxed).is_ok() {
+                    ours.memory.sleep(layout::POOL_SLEEPERS, seen | 1, Deadline::Never);
+                }
+            }
+        });
+        let receiver = spawn(move || theirs.chunks.release(chunk));
+        all([sender, receiver]);
+        assert!(segment.is(State::Loaned));
+    }
+}
+
+#[test]
+fn loom_pool_wakes_who_waits() {
+    check(20, sleeper(true));
+}
+
+#[test]
+fn loom_pool_needs_its_fences() {
+    notices(Fault::NoFence, sleeper(true));
+}
+
+#[test]
+fn loom_pool_needs_the_second_look() {
+    fails(sleeper(false));
+}

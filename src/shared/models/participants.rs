@@ -1,0 +1,190 @@
+//! Places, endpoints, and who is the last.
+
+use std::sync::Arc;
+
+use loom::sync::Mutex;
+use loom::thread::spawn;
+
+use crate::atomic::Fault;
+use crate::error::Result;
+use crate::shared::layout::{self, Layout, Peers};
+use crate::shared::memory::Memory;
+use crate::shared::participants::{Identity, Locks, Participants, Place, Role};
+
+use super::{all, check, check_each_death, fails, layout as small, notices};
+
+/// What the kernel knows of the locks.
+struct Kernel(Mutex<[bool; 3]>);
+
+impl Locks for Kernel {
+    fn try_lock(&self, place: u16) -> Result<bool> {
+        let taken = &mut self.0.lock().unwrap()[usize::from(place)];
+        Ok(!std::mem::replace(taken, true))
+    }
+
+    fn unlock(&self, place: u16) {
+        self.0.lock().unwrap()[usize::from(place)] = false;
+    }
+
+    fn is_free(&self, place: u16) -> bool {
+        !self.0.lock().unwrap()[usize::from(place)]
+    }
+}
+
+#[derive(Clone)]
+struct Segment {
+    participants: Participants,
+    kernel: Arc<Kernel>,
+}
+
+fn segment() -> Segment {
+    let layout: Layout = small(Peers::Many, 2, 2);
+    let places = (0..3).flat_map(|place| (0..4).map(move |word| layout.participants + place * 64 + word * 8));
+    let endpoints = (0..3).map(|endpoint| layout.endpoints + endpoint * 8);
+    let header = [layout::ATTACH, layout::SENDERS_EPOCH, layout::DEATHS];
+    let words = header.into_iter().chain(places).chain(endpoints);
+    let memory = Memory::of_words(layout.length, words.map(|word| (word, 0)));
+    Segment {
+        participants: Participants::new(memory, &layout),
+        kernel: Arc::new(Kernel(Mutex::new([false; 3]))),
+    }
+}
+
+impl Segment {
+    fn join(&self) -> Place {
+        self.participants.join(&*self.kernel, Identity::default()).unwrap().unwrap()
+    }
+
+    /// Whether this one is the last, as [`Attachment`](crate::shared::attachment) decides it.
+    fn retire(&self, me: Place) -> bool {
+        while let Some(seen) = self.participants.attachments() {
+            if self.participants.others(Some(me)) {
+                return false;
+            }
+            if self.participants.retire(seen) {
+                return true;
+            }
+        }
+        false
+    }
+
+    fn leave(&self, me: Place) -> bool {
+        let leaving = self.participants.leave(me);
+        let retired = self.retire(leaving);
+        self.participants.free(leaving);
+        self.kernel.unlock(me.owner() - 1);
+        retired
+    }
+
+    fn reap(&self) {
+        for place in self.participants.taken() {
+            if self.participants.is_dead(&*self.kernel, place) {
+                self.participants.reap_endpoints(place, || self.participants.is(place));
+                self.participants.free(place);
+            }
+        }
+    }
+}
+
+fn two_newcomers() {
+    let segment = segment();
+    let threads = [(); 2].map(|()| {
+        let segment = segment.clone();
+        spawn(move || (segment.join().owner(), segment.participants.announce()))
+    });
+    let places = all(threads);
+    assert!(places[0].0 != places[1].0 && places.iter().all(|place| place.1));
+}
+
+#[test]
+fn loom_participants_have_places_of_their_own() {
+    check(50, two_newcomers);
+}
+
+/// Of two who leave at once, exactly one is the last.
+fn two_leavers() {
+    let segment = segment();
+    let places = [segment.join(), segment.join()];
+    let threads = places.map(|place| {
+        let segment = segment.clone();
+        segment.participants.announce();
+        spawn(move || segment.leave(place))
+    });
+    let retired = all(threads);
+    assert!(retired[0] != retired[1], "{retired:?}");
+}
+
+#[test]
+fn loom_participants_one_of_two_is_the_last() {
+    check(20, two_leavers);
+}
+
+#[test]
+fn loom_participants_need_their_fences() {
+    notices(Fault::NoFence, two_leavers);
+}
+
+/// One leaves while another comes: either that one is in, or the segment is retired and it knows. `announces`: it
+/// says that it came.
+fn leaver_and_newcomer(announces: bool) -> impl Fn() {
+    move || {
+        let segment = segment();
+        let place = segment.join();
+        segment.participants.announce();
+        let (ours, theirs) = (segment.clone(), segment.clone());
+        let leaver = spawn(move || ours.leave(place));
+        let newcomer = spawn(move || {
+            theirs.join();
+            !announces && theirs.participants.attachments().is_some()
+                || announces && theirs.participants.announce()
+        });
+        let (retired, is_in) = (leaver.join().unwrap(), newcomer.join().unwrap());
+        assert!(retired != is_in, "retired: {retired}, in: {is_in}");
+    }
+}
+
+#[test]
+fn loom_participants_come_or_find_it_retired() {
+    check(50, leaver_and_newcomer(true));
+}
+
+#[test]
+fn loom_participants_must_announce() {
+    fails(leaver_and_newcomer(false));
+}
+
+/// One comes, sends and leaves, and dies at any operation; two repair it, one of whom has stale knowledge, and
+/// another comes. Nothing stays taken, and whoever saw a sender sees that the epoch moved on.
+#[test]
+fn loom_participants_survive() {
+    check_each_death(200, |mortal| {
+        move || {
+            let segment = segment();
+            let (ours, theirs, mortal) = (segment.clone(), segment.clone(), mortal.clone());
+            let victim = spawn(move || {
+                let lived = mortal.run(|| {
+                    let me = ours.join();
+                    ours.participants.announce();
+                    let endpoint = ours.participants.open(Role::Sender, me.owner(), None).unwrap();
+                    ours.participants.close(endpoint);
+                    ours.leave(me);
+                });
+                if lived.is_none() {
+                    ours.kernel.unlock(0);
+                }
+                ours.reap();
+            });
+            let witness = spawn(move || {
+                let epoch = theirs.participants.senders_epoch();
+                let seen = theirs.participants.open_endpoints(Role::Sender).next().is_some();
+                theirs.reap();
+                seen.then_some(epoch)
+            });
+            all([victim]);
+            let alive_at = witness.join().unwrap();
+            assert_eq!(segment.participants.taken().count(), 0, "a place is lost");
+            assert_eq!(segment.participants.open_endpoints(Role::Sender).count(), 0, "an endpoint is lost");
+            assert_ne!(alive_at, Some(segment.participants.senders_epoch()), "the end is never seen");
+        }
+    });
+}
