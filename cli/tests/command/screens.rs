@@ -108,22 +108,3 @@ fn an_ellipsis_stands_for_any_text() {
     assert!(matches("a 12 b\n", "a … b\n") && matches("a\nx\nb\n", "a…b\n") && matches("a\n", "a\n"));
     assert!(!matches("a 12 c\n", "a … b\n") && !matches("a\nb\n", "a\n") && !matches("ab", "ab…b"));
 }
-
-/// The README's table is the table of transports as it is now.
-#[test]
-fn the_readme_shows_every_mechanism() {
-    let readme = include_str!("../../../README.md");
-    let printed = std::process::Command::new(env!("CARGO_BIN_EXE_narrows"))
-        .args(["mechanisms", "--markdown"])
-        .output()
-        .unwrap();
-    let table = String::from_utf8(printed.stdout).unwrap();
-    let shown =
-        readme.split_once("--markdown` -->\n").and_then(|(_, tail)| tail.split_once("<!-- /mechanisms -->"));
-    let shown = shown.map(|(table, _)| table.trim());
-    assert_eq!(
-        shown,
-        Some(table.trim()),
-        "paste the output of `narrows mechanisms --markdown` into README.md"
-    );
-}
