@@ -10,6 +10,7 @@ use crate::shared::Contradiction;
 use crate::shared::attachment::Attachment;
 use crate::shared::extents::Backing;
 use crate::shared::layout::Peers;
+use crate::shared::pair::Bed;
 use crate::shared::participants::{Endpoint, Role};
 use crate::shared::repair::Structures;
 use crate::shared::wait::{IDLE, Spinner, WaitMode};
@@ -37,8 +38,11 @@ impl Handle {
                 open_endpoint(&attachment, role).map_err(|holder| occupied(&attachment, role, holder))?
             }
         };
-        if role == Role::Sender {
-            attachment.shared.wake_receivers(); // a sender is news to them
+        match (role, attachment.shared.layout.config.peers) {
+            (Role::Sender, _) => attachment.shared.wake_receivers(), // a sender is news to them
+            // The receiver before this one may have died between taking and waking.
+            (Role::Receiver, Peers::One) => attachment.shared.pair.rouse(Bed::Sender),
+            (Role::Receiver, Peers::Many) => {}
         }
         let spinner = Spinner::new(mode, crate::sys::cpus().len());
         let (mark, me, what) = (attachment.mark(), attachment.me.owner(), attachment.segment.what().clone());
