@@ -127,26 +127,32 @@ impl Pair {
         self.memory.word(layout::SHARED_HEAD).store(position, Release);
     }
 
-    /// How many messages fit now; the exact cursor is read before the answer is none.
+    /// How many messages fit, as far as the sender knows or the receiver has published.
     #[inline(always)]
     pub(crate) fn room(&self, side: &mut SendSide) -> u64 {
-        let room = |head: u64| self.capacity.saturating_sub(side.position.wrapping_sub(head));
-        match room(side.head) {
-            0 => self.look_for_room(side),
+        match self.room_from(side) {
+            0 => self.published_room(side),
             room => room,
         }
     }
 
-    #[cold]
+    #[inline(always)]
+    fn room_from(&self, side: &SendSide) -> u64 {
+        self.capacity.saturating_sub(side.position.wrapping_sub(side.head))
+    }
+
     #[inline(never)]
-    fn look_for_room(&self, side: &mut SendSide) -> u64 {
+    fn published_room(&self, side: &mut SendSide) -> u64 {
         // takes: taken(shared head - 1)
         side.head = self.memory.word(layout::SHARED_HEAD).load(Acquire);
-        let room = |head: u64| self.capacity.saturating_sub(side.position.wrapping_sub(head));
-        if room(side.head) == 0 {
-            side.head = self.head();
-        }
-        room(side.head)
+        self.room_from(side)
+    }
+
+    /// How many messages fit by the exact cursor: asked before the answer is none.
+    #[cold]
+    pub(crate) fn exact_room(&self, side: &mut SendSide) -> u64 {
+        side.head = self.head();
+        self.room_from(side)
     }
 
     /// The message at the sender's position is written.

@@ -16,6 +16,9 @@
 //! from its own copy. No user code runs between claim and commit, or while a slot is held: there is no other way
 //! for a slot to be held at all.
 
+#[cfg(not(loom))]
+use std::time::Instant;
+
 use crate::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
 use crate::atomic::fence;
 use crate::deadline::Deadline;
@@ -24,6 +27,8 @@ use super::Contradiction;
 use super::layout::{self, Layout, SLOT_MIN};
 use super::memory::Memory;
 use super::slot::{Slot, State};
+#[cfg(not(loom))]
+use super::wait::{NAP, Spinner, WATCH};
 
 /// The ring of a segment; a handle's own copy of where it lies.
 #[derive(Clone)]
@@ -270,6 +275,24 @@ impl Ring {
         let (position, word) = (cursor.position, self.load(cursor.position));
         let stands = word.is(State::Full) && word.laps_after(self.lap(position)) == 0;
         stands.then_some(Found { position, word })
+    }
+
+    /// Waits for a claim that stands in the way, and revokes it when that takes too long.
+    #[cfg(not(loom))]
+    pub(crate) fn outwait(&self, found: Found, spinner: &Spinner) {
+        let changed = || self.load(found.position) != found.word;
+        if spinner.watch_claim(changed) {
+            return;
+        }
+        // Where others sleep its owner is in the call that wakes them, and may be waiting for this very processor.
+        let end = Instant::now() + WATCH;
+        while found.word.waited_for() && Instant::now() < end {
+            self.memory.sleep(self.slot(found.position), found.word.0, NAP.into());
+            if changed() {
+                return;
+            }
+        }
+        self.revoke(found);
     }
 
     /// Looks for the first message.

@@ -29,6 +29,8 @@ const BUDGET_MIN: Duration = Duration::from_micros(2);
 const CLAIM_PATIENCE: Duration = Duration::from_micros(30);
 /// How long one sleep lasts: whatever killed whom meanwhile, who sleeps looks again.
 pub(crate) const IDLE: Duration = Duration::from_millis(100);
+/// How long one nap lasts while the owner of a claim wakes others.
+pub(crate) const NAP: Duration = Duration::from_micros(100);
 /// How long one sleep lasts while a named peer is waited for.
 pub(crate) const WATCH: Duration = Duration::from_millis(5);
 
@@ -110,9 +112,7 @@ impl Spinner {
             if Instant::now() >= end {
                 return done();
             }
-            if self.alone {
-                std::thread::yield_now(); // its owner cannot run while we do
-            }
+            std::thread::yield_now(); // its owner may be waiting for this processor
         }
     }
 }

@@ -26,6 +26,11 @@ use super::sender::ShmSender;
 use super::waiting::IdleMemory;
 use crate::shared::held::{HeldChunk, HeldMessage};
 
+/// So many messages without a gap are a stream.
+const STREAM: u32 = 4;
+/// How many pauses a receiver stays behind a stream.
+const LAG: u32 = 48;
+
 /// The receiving end of a channel in a segment.
 pub(crate) struct ShmReceiver {
     pub(super) handle: Handle,
@@ -40,6 +45,8 @@ pub(crate) struct ShmReceiver {
     pub(super) pool: Pool,
     /// The senders' epoch at which one was seen alive: nothing ended while it stands.
     pub(super) alive_at: u64,
+    /// Messages received since there was none.
+    streak: u32,
     /// What large messages left behind.
     pub(super) idle_memory: IdleMemory,
 }
@@ -90,6 +97,7 @@ impl ShmReceiver {
             pool,
             handle,
             alive_at: 0,
+            streak: 0,
             idle_memory: IdleMemory::None,
         })
     }
@@ -106,9 +114,7 @@ impl ShmReceiver {
                 Front::Full(found) => (ring.slot(found.position), Some(found)),
                 Front::Empty(found) => return Ok(Look::Nothing(Some(found))),
                 Front::Blocked(found) => {
-                    if !self.handle.spinner.watch_claim(|| ring.load(found.position) != found.word) {
-                        ring.revoke(found);
-                    }
+                    ring.outwait(found, &self.handle.spinner);
                     return Ok(Look::Again);
                 }
                 Front::Lost => return Ok(Look::Again),
@@ -204,13 +210,25 @@ impl ShmReceiver {
         // What comes while we look goes the shortest way: from the look to the copy.
         for _ in 0..self.handle.spinner.looks(deadline) {
             if self.recv_small(inbox) {
+                self.streak += 1;
                 return Ok(Some(None));
             }
+            self.fall_behind();
             // Twice: each look takes the line from a sender that may be between its claim and its commit.
             spin_loop();
             spin_loop();
         }
         self.recv_any(inbox, deadline)
+    }
+
+    /// Messages came in a stream and now we caught up with the sender: wait a little, or each of our looks takes from
+    /// it the very line that it is writing.
+    #[inline(always)]
+    fn fall_behind(&mut self) {
+        if self.streak >= STREAM {
+            (0..LAG).for_each(|_| spin_loop());
+        }
+        self.streak = 0;
     }
 
     /// The common case by the shortest way: a small message stands at the front. False: anything else.
@@ -286,6 +304,7 @@ impl ShmReceiver {
         while count < places.len() {
             if let Some(more) = self.sweep(&mut places[count..]) {
                 count += more;
+                self.streak += more as u32;
                 deadline = Deadline::Now;
                 continue;
             }

@@ -265,9 +265,7 @@ impl ShmSender {
             Claim::Claimed(_) | Claim::Lost if deadline.is_over() => return Err(self.timed_out()),
             Claim::Claimed(_) | Claim::Lost => return Ok(()),
             Claim::Blocked(found) => {
-                if !self.handle.spinner.watch_claim(|| ring.load(found.position) != found.word) {
-                    ring.revoke(found);
-                }
+                ring.outwait(found, &self.handle.spinner);
                 return Ok(());
             }
             Claim::Full(found) => found,
@@ -293,18 +291,23 @@ impl ShmSender {
     #[inline(never)]
     fn wait_one(&mut self, deadline: Deadline) -> Result<()> {
         let Link::One(pair, side) = &mut self.link else { return Ok(()) };
+        // As long as it watches, a sender looks at the head that is published now and then: to ask for the exact one
+        // would take its line from a receiver that stores it with each message.
+        if deadline != Deadline::Now && self.handle.spinner.watch(deadline, || pair.room(side) > 0) {
+            return Ok(());
+        }
+        if pair.exact_room(side) > 0 {
+            return Ok(());
+        }
         if deadline == Deadline::Now {
             return Err(self.full());
-        }
-        if self.handle.spinner.watch(deadline, || pair.room(side) > 0) {
-            return Ok(());
         }
         if deadline.is_over() {
             return Err(self.timed_out());
         }
         if self.handle.spinner.sleeps() {
             let until = Handle::sleep_until(deadline);
-            if !pair.sleep(Bed::Sender, until, || pair.room(side) == 0) {
+            if !pair.sleep(Bed::Sender, until, || pair.exact_room(side) == 0) {
                 return Err(super::no_barrier(&self.handle.what));
             }
         }
