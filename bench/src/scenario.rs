@@ -343,7 +343,7 @@ pub const FLOOR: &[Scenario] = &[
     },
     Scenario {
         name: "latency_create",
-        what: "bare calls: unnamed file in /dev/shm, reserve 128 KiB, map, link (close, unlink: not timed)",
+        what: "bare calls: unnamed file in /dev/shm, 128 KiB reserved, mapped, locked, linked (closing: not timed)",
         act: Act::Alone,
         waits: &[],
         sizes: &[],
@@ -351,7 +351,7 @@ pub const FLOOR: &[Scenario] = &[
     },
     Scenario {
         name: "latency_open",
-        what: "bare calls: open 128 KiB in /dev/shm, map (close: not timed)",
+        what: "bare calls: 128 KiB in /dev/shm opened, mapped, locked (closing: not timed)",
         act: Act::Alone,
         waits: &[],
         sizes: &[],

@@ -1,10 +1,10 @@
 //! Memory that two processes share, and the processor's own clock: the unsafe part of the floors.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, AtomicU64};
 
-use rustix::mm::{MapFlags, ProtFlags};
+use rustix::mm::{Advice, MapFlags, ProtFlags};
 
 /// A cache line.
 pub(crate) const LINE: usize = 64;
@@ -36,6 +36,15 @@ impl Shared {
         Ok(Self { base, len })
     }
 
+    /// Keeps the mapping out of children and core dumps.
+    pub(crate) fn keep_private(&self) -> rustix::io::Result<()> {
+        for advice in [Advice::LinuxDontFork, Advice::LinuxDontDump] {
+            // SAFETY: the mapping is ours, and neither advice changes what it holds.
+            unsafe { rustix::mm::madvise(self.base.as_ptr().cast(), self.len, advice)? };
+        }
+        Ok(())
+    }
+
     /// The atomic word at `offset` bytes.
     pub(crate) fn word(&self, offset: usize) -> &AtomicU64 {
         assert!(offset.is_multiple_of(8) && offset + 8 <= self.len, "word inside the mapping");
@@ -62,6 +71,20 @@ impl Drop for Shared {
     fn drop(&mut self) {
         // SAFETY: made by `map` with this length; everything that points into it borrows or owns `self`.
         let _ = unsafe { rustix::mm::munmap(self.base.as_ptr().cast(), self.len) };
+    }
+}
+
+/// Locks the first byte of an open file description.
+pub(crate) fn lock(file: impl AsFd) -> std::io::Result<()> {
+    // SAFETY: all zero is a valid `flock`.
+    let mut lock: libc::flock = unsafe { std::mem::zeroed() };
+    lock.l_type = libc::F_WRLCK as _;
+    lock.l_whence = libc::SEEK_SET as _;
+    lock.l_len = 1;
+    // SAFETY: a live descriptor and a `flock`, which this command takes.
+    match unsafe { libc::fcntl(file.as_fd().as_raw_fd(), libc::F_OFD_SETLK, &lock) } {
+        0 => Ok(()),
+        _ => Err(std::io::Error::last_os_error()),
     }
 }
 

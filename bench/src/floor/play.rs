@@ -8,7 +8,7 @@ use rustix::fs::{AtFlags, CWD, FallocateFlags, Mode, OFlags};
 use rustix::thread::futex;
 
 use super::line::Lines;
-use super::memory::{LINE, Shared};
+use super::memory::{self, LINE, Shared};
 use super::ring::{self, RingReceiver, RingSender};
 use crate::clock::Ticks;
 use crate::payload::{Sink, Source};
@@ -238,13 +238,22 @@ fn copy(player: Player) -> Result<()> {
     })
 }
 
+/// Maps a file of shared memory and locks it: a lock that the mapping holds, as long as this process lives.
+fn take_part(path: &str) -> Result<Shared> {
+    let file = rustix::fs::open(path, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
+    let memory = Shared::map(&file, SEGMENT_BYTES)?;
+    memory.keep_private()?;
+    memory::lock(&file)?;
+    Ok(memory)
+}
+
 /// Makes a file of shared memory, whole before it has its name, and maps it.
 fn make(path: &str) -> Result<(OwnedFd, Shared)> {
     let mode = Mode::RUSR | Mode::WUSR;
     let file = rustix::fs::open("/dev/shm", OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC, mode)?;
     rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, SEGMENT_BYTES as u64)?;
-    let memory = Shared::map(&file, SEGMENT_BYTES)?;
     let unnamed = format!("/proc/self/fd/{}", file.as_raw_fd());
+    let memory = take_part(&unnamed)?;
     rustix::fs::linkat(CWD, unnamed, CWD, path, AtFlags::SYMLINK_FOLLOW)?;
     Ok((file, memory))
 }
@@ -267,9 +276,10 @@ fn open(player: Player) -> Result<()> {
     let played = player.alone(|| {
         let before = Ticks::read();
         let file = rustix::fs::open(&path, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
-        let memory = Shared::map(&file, SEGMENT_BYTES)?;
+        rustix::fs::fstat(&file)?;
+        let memory = take_part(&path)?;
         let ticks = Ticks::read() - before;
-        drop(memory);
+        drop((file, memory));
         Ok(ticks)
     });
     rustix::fs::unlink(&path)?;
