@@ -7,11 +7,13 @@
 //! | `peek` `poke` | plain bytes of shared memory and files |
 //! | `mechanisms` | the table of transports |
 //! | `bench` (the crate `narrows-bench`) | measurements |
+//! | `demo` | all of it at once, for who has never seen it |
 //! | `arguments` `exit` | how every verb reads its words, and how it ends |
 //! | `interrupt` `input` `output` | waiting that Ctrl-C ends in order, standard input and output |
 //! | `envelope` `table` | messages as JSON, objects as rows |
 
 mod arguments;
+mod demo;
 mod envelope;
 mod exit;
 mod input;
@@ -70,6 +72,7 @@ enum Verb {
     /// Measure channels and the machine's floors, between two processes on a core each
     #[command(after_help = BENCH_EXAMPLES)]
     Bench(narrows_bench::cli::Args),
+    Demo(demo::Args),
 }
 
 fn main() -> ExitCode {
@@ -85,6 +88,7 @@ fn run(verb: Verb) -> anyhow::Result<ExitCode> {
         Verb::Peek(args) => peek::run(&args)?,
         Verb::Poke(args) => poke::run(&args)?,
         Verb::Mechanisms(args) => mechanisms::run(&args)?,
+        Verb::Demo(args) => demo::run(&args)?,
         Verb::Bench(args) => return narrows_bench::cli::run(&args, &["bench"]),
     }
     Ok(ExitCode::SUCCESS)

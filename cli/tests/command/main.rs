@@ -3,6 +3,7 @@
 // How a test says that it was skipped.
 #![allow(clippy::print_stdout)]
 
+mod demo;
 mod flow;
 mod harness;
 mod objects;
