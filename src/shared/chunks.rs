@@ -168,6 +168,12 @@ impl Chunks {
         Ok(())
     }
 
+    /// Fetches the descriptor of a chunk that is about to change hands.
+    #[inline(always)]
+    pub(crate) fn expect(&self, id: u32) {
+        self.memory.prefetch_write(self.descriptor(id));
+    }
+
     /// QUEUED → HELD: takes the message that a slot names. `None`: it was taken before.
     #[inline]
     pub(crate) fn hold(&self, reference: u64, me: u16) -> Result<Option<Chunk>, Contradiction> {

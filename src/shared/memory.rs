@@ -77,6 +77,18 @@ mod real {
             sys::futex::membarrier()
         }
 
+        /// Fetches the line at `offset` for writing, while other things are done. Any offset will do.
+        #[inline(always)]
+        pub(crate) fn prefetch_write(&self, offset: u64) {
+            sys::copy::prefetch_write(self.base.wrapping_add(offset as usize));
+        }
+
+        /// Fetches the line at `offset` for reading.
+        #[inline(always)]
+        pub(crate) fn prefetch_read(&self, offset: u64) {
+            sys::copy::prefetch_read(self.base.wrapping_add(offset as usize));
+        }
+
         /// Copies payload out. It may race with a writer; the caller then throws the bytes away.
         #[inline(always)]
         pub(crate) fn read(&self, offset: u64, into: &mut [u8]) {
@@ -187,6 +199,8 @@ mod model {
             *self.bed.0.lock().unwrap().entry(offset).or_default() += 1;
             self.bed.1.notify_all();
         }
+
+        pub(crate) fn prefetch_write(&self, _offset: u64) {}
 
         pub(crate) fn read(&self, offset: u64, into: &mut [u8]) {
             for (i, part) in into.chunks_mut(8).enumerate() {

@@ -21,6 +21,10 @@ use super::memory::Memory;
 const TRIES: usize = 4;
 /// How many chunks of a class a sender remembers.
 const REMEMBERED: usize = 1024;
+/// At least so many chunks go round, so that the next can be fetched while the last is still read ...
+const PAIR: usize = 2;
+/// ... up to this size, in bytes.
+const PAIR_UP_TO: u64 = 1 << 20;
 /// Chunks from this size on are given back to the system when they lie idle.
 const TRIM_FROM: u64 = 64 << 10;
 /// Idle memory that is kept all the same: reserving and first touch are dear.
@@ -72,7 +76,10 @@ impl Pool {
     }
 
     fn reuse(&mut self, slot: usize, len: u64, me: u16, backing: &dyn Backing) -> Result<Option<Chunk>> {
-        let ids = &mut self.used[slot].ids;
+        let Used { class, ids, .. } = &mut self.used[slot];
+        if ids.len() < PAIR && class_bytes(*class) <= PAIR_UP_TO {
+            return Ok(None);
+        }
         for at in 0..TRIES.min(ids.len()) {
             let (id, offset) = ids[at];
             if let Some(word) = self.chunks.loan(id, me) {
@@ -86,6 +93,18 @@ impl Pool {
             ids.rotate_left(1); // a chunk that is kept for long does not stand in the way for ever
         }
         Ok(None)
+    }
+
+    /// Fetches what the next loan of that size will need, behind a send.
+    #[inline]
+    pub(crate) fn expect(&self, len: u64) {
+        let class = class_of(len);
+        if let Some(used) = self.used.iter().find(|used| used.class == class)
+            && let Some((id, offset)) = used.ids.front()
+        {
+            self.chunks.expect(*id);
+            self.memory.prefetch_write(*offset);
+        }
     }
 
     #[cold]

@@ -30,6 +30,9 @@ use super::slot::{Slot, State};
 #[cfg(not(loom))]
 use super::wait::{NAP, Spinner, WATCH};
 
+/// How many messages ahead a line is fetched.
+const AHEAD: u64 = 8;
+
 /// The ring of a segment; a handle's own copy of where it lies.
 #[derive(Clone)]
 pub(crate) struct Ring {
@@ -155,6 +158,7 @@ impl Ring {
                     if self.replace(found, claimed) {
                         self.wake(found);
                         self.claimed_up_to(cursor, position);
+                        self.expect(position);
                         return Ok(Claim::Claimed(Found { position, word: claimed }));
                     }
                 }
@@ -177,6 +181,15 @@ impl Ring {
             }
         }
         Ok(Claim::Lost)
+    }
+
+    /// Fetches the line that will be used in some messages' time: a compare-and-swap waits for its line, and several
+    /// cannot wait at once.
+    #[inline(always)]
+    pub(crate) fn expect(&self, position: u64) {
+        if self.count > 4 * AHEAD {
+            self.memory.prefetch_write(self.slot(position.wrapping_add(AHEAD)));
+        }
     }
 
     fn claimed_up_to(&self, cursor: &mut Cursor, position: u64) {

@@ -67,6 +67,14 @@ enum Message {
     Chunk(Chunk),
 }
 
+/// What a look for a small message found.
+enum Small {
+    Received,
+    Nothing,
+    /// Something that takes a longer way.
+    Other,
+}
+
 /// What a look at the front found.
 enum Look {
     Message(Message, Option<Found>),
@@ -132,6 +140,7 @@ impl ShmReceiver {
 
     #[inline(never)]
     fn look_at_chunk(&mut self, about: About, at: u64, found: Option<Found>) -> Result<Look, Contradiction> {
+        self.expect_chunk(at, found);
         // takes: nothing; it is ordered before the look whether the slot is still the same
         let reference = self.memory.word(at).load(Acquire);
         if let (Link::Many(ring, _), Some(found)) = (&self.link, found)
@@ -147,6 +156,18 @@ impl ShmReceiver {
         self.pass(found);
         self.idle_memory = IdleMemory::Fresh;
         Ok(held.map_or(Look::Again, |chunk| Look::Message(Message::Chunk(chunk), None)))
+    }
+
+    /// Fetches all that a chunk's take and its first reading need, at once: one after the other each would wait.
+    #[inline(always)]
+    fn expect_chunk(&self, at: u64, found: Option<Found>) {
+        self.chunks.expect(self.memory.word(at).load(Relaxed) as u32);
+        if found.is_some() {
+            self.memory.prefetch_write(at);
+        }
+        let bytes = self.memory.word(at + 8).load(Relaxed);
+        self.memory.prefetch_read(bytes);
+        self.memory.prefetch_read(bytes.wrapping_add(64));
     }
 
     /// The message at the front is taken. False: another took it.
@@ -209,9 +230,10 @@ impl ShmReceiver {
     pub(crate) fn recv<I: Inbox>(&mut self, inbox: &mut I, deadline: Deadline) -> Result<Option<Lease>> {
         // What comes while we look goes the shortest way: from the look to the copy.
         for _ in 0..self.handle.spinner.looks(deadline) {
-            if self.recv_small(inbox) {
-                self.streak += 1;
-                return Ok(Some(None));
+            match self.recv_small(inbox) {
+                Small::Received => return Ok(Some(None)),
+                Small::Other => break,
+                Small::Nothing => {}
             }
             self.fall_behind();
             // Twice: each look takes the line from a sender that may be between its claim and its commit.
@@ -231,27 +253,28 @@ impl ShmReceiver {
         self.streak = 0;
     }
 
-    /// The common case by the shortest way: a small message stands at the front. False: anything else.
+    /// The common case by the shortest way: a small message stands at the front.
     #[inline(always)]
-    fn recv_small<I: Inbox>(&mut self, inbox: &mut I) -> bool {
+    fn recv_small<I: Inbox>(&mut self, inbox: &mut I) -> Small {
         if self.leased || self.handle.check().is_err() {
-            return false;
+            return Small::Other;
         }
         let (slot, found) = match &self.link {
             Link::Many(ring, cursor) => match ring.at(cursor) {
                 Some(found) => (ring.slot(found.position), Some(found)),
-                None => return false,
+                None => return Small::Nothing,
             },
             Link::One(pair, side) if pair.is_filled(side.position) => (pair.slot(side.position), None),
-            Link::One(..) => return false,
+            Link::One(..) => return Small::Nothing,
         };
+        self.streak = self.streak.wrapping_add(1);
         let about = About(self.memory.word(slot + 8).load(Relaxed));
         if about.is_chunk() || about.len() as u64 > self.inline_max {
-            return false;
+            return Small::Other;
         }
-        let Some(room) = inbox.room(about.len()) else { return false };
+        let Some(room) = inbox.room(about.len()) else { return Small::Other };
         self.memory.read(slot + self.payload, room);
-        self.pass(found)
+        if self.pass(found) { Small::Received } else { Small::Nothing }
     }
 
     #[inline(never)]

@@ -43,7 +43,8 @@ enum Link {
 #[derive(Clone, Copy)]
 enum Payload<'a> {
     Inline(&'a [u8]),
-    Chunk(u64),
+    /// The chunk's reference, and where its bytes lie: for the receiver to fetch them early.
+    Chunk(u64, u64),
 }
 
 impl Payload<'_> {
@@ -54,9 +55,10 @@ impl Payload<'_> {
                 memory.word(slot + 8).store(About::inline(bytes.len()).0, Relaxed);
                 memory.write(slot + payload, bytes);
             }
-            Self::Chunk(reference) => {
+            Self::Chunk(reference, offset) => {
                 memory.word(slot + 8).store(About::chunk().0, Relaxed);
                 memory.word(slot + payload).store(reference, Relaxed);
+                memory.word(slot + payload + 8).store(offset, Relaxed);
             }
         }
     }
@@ -106,8 +108,10 @@ impl ShmSender {
     /// Sends a loaned chunk; on an error it is LOANED as before.
     fn post_chunk(&mut self, chunk: &mut Chunk, deadline: Deadline) -> Result<()> {
         self.pool.chunks.queue(chunk).map_err(|fault| self.handle.corrupt(fault))?;
-        let sent = self.post(Payload::Chunk(chunk.reference()), deadline);
-        if sent.is_err() {
+        let sent = self.post(Payload::Chunk(chunk.reference(), chunk.offset), deadline);
+        if sent.is_ok() {
+            self.pool.expect(chunk.len);
+        } else {
             self.pool.chunks.unqueue(chunk).map_err(|fault| self.handle.corrupt(fault))?;
         }
         sent
