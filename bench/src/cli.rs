@@ -80,6 +80,9 @@ pub fn run_with(
     let effort = if args.quick { Effort::QUICK } else { Effort::FULL };
     let effort = Effort { runs: args.runs.map_or(effort.runs, usize::from), ..effort };
     let names: Vec<&str> = DEFAULT.into_iter().chain(more.iter().map(|scheme| scheme.name())).collect();
+    if cfg!(debug_assertions) && !args.list {
+        writeln!(io::stderr(), "built without optimisation: these figures say little; use --release")?;
+    }
     let done = if args.goals {
         goals::run(goals, &schemes, &stage, effort, args.json)
     } else if args.list {
