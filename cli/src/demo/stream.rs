@@ -72,14 +72,14 @@ pub(crate) fn read(path: &Path) -> std::io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Pings, sends the file once to be hashed, then again and again for the time that was asked for.
+/// Sends the file once to be hashed, then again and again for the time that was asked for, then an empty message. Pings
+/// come last: by then the scheduler has found a place for both processes.
 pub(crate) fn near(args: &Args) -> anyhow::Result<()> {
     let board = Board::open(&args.board, WORDS)?;
     let bytes = read(&args.file).with_context(|| format!("cannot read {}", args.file.display()))?;
     let mut back = Receiver::<[u8]>::open_by(&*args.back, PATIENCE)?;
     let mut there = Sender::<[u8]>::open_by(&*args.there, PATIENCE)?;
     let seconds = Duration::from_secs_f64(args.seconds);
-    board.set(Word::LatencyNs as u64, latency(&mut there, &mut back, seconds / 10)?)?;
     for chunk in bytes.chunks(args.chunk) {
         there.send_by(chunk, PATIENCE)?;
     }
@@ -92,6 +92,8 @@ pub(crate) fn near(args: &Args) -> anyhow::Result<()> {
         }
     }
     board.set(Word::NearCpuNs as u64, cpu_ns() - cpu)?;
+    there.send_by(&[], PATIENCE)?;
+    board.set(Word::LatencyNs as u64, latency(&mut there, &mut back, seconds / 10)?)?;
     Ok(())
 }
 
@@ -113,11 +115,11 @@ fn latency(there: &mut Sender, back: &mut Receiver, time: Duration) -> anyhow::R
     Ok(samples[samples.len() / 2] / (2 * ROUNDS as u64))
 }
 
-/// Echoes the pings, hashes the first pass, and compares every later chunk with it by a checksum of all its bytes.
+/// Hashes the first pass, compares every later chunk with it by a checksum of all its bytes, and echoes the pings.
 pub(crate) fn far(args: &Args) -> anyhow::Result<()> {
     let board = Board::open(&args.board, WORDS)?;
     let mut incoming = Incoming::new(Receiver::open_by(&*args.there, PATIENCE)?);
-    echo(&mut incoming.receiver, &mut Sender::open_by(&*args.back, PATIENCE)?)?;
+    let mut back = Sender::<[u8]>::open_by(&*args.back, PATIENCE)?;
     let len = std::fs::metadata(&args.file)?.len().min(FILE_MAX);
     let mut hash = Sha256::new();
     let mut sums = Vec::new();
@@ -138,13 +140,16 @@ pub(crate) fn far(args: &Args) -> anyhow::Result<()> {
     let bytes = board.word(Word::Bytes as u64)?;
     for expected in sums.iter().cycle() {
         let mut sum = Checksum::default();
-        let Some(len) = incoming.next(|piece| sum.add(piece))? else { break };
+        let len = incoming.next(|piece| sum.add(piece))?.context("the near side is gone")?;
+        if len == 0 {
+            break;
+        }
         ensure!(sum.value() == *expected, "a chunk arrived with other bytes than before");
         bytes.fetch_add(len as u64, Relaxed);
     }
     board.set(Word::Nanoseconds as u64, start.elapsed().as_nanos() as u64)?;
     board.set(Word::FarCpuNs as u64, cpu_ns() - cpu)?;
-    Ok(())
+    echo(&mut incoming.receiver, &mut back)
 }
 
 fn echo(from: &mut Receiver, to: &mut Sender) -> anyhow::Result<()> {
