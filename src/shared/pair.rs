@@ -19,6 +19,9 @@ use crate::deadline::Deadline;
 use super::layout::{self, Fence, Layout};
 use super::memory::Memory;
 
+/// How many messages ahead a line is fetched.
+const AHEAD: u64 = 16;
+
 /// The ring of a segment; a handle's own copy of where it lies.
 #[derive(Clone)]
 pub(crate) struct Pair {
@@ -28,6 +31,8 @@ pub(crate) struct Pair {
     mask: u64,
     capacity: u64,
     quarter: u64,
+    /// Whether lines ahead are fetched before they are needed.
+    looks_ahead: bool,
     fence: Fence,
 }
 
@@ -77,6 +82,7 @@ impl Pair {
             mask: layout.slot_count - 1,
             capacity: config.capacity,
             quarter: config.capacity.div_ceil(4),
+            looks_ahead: layout.slot_count > 4 * AHEAD,
             fence: config.fence,
         }
     }
@@ -155,10 +161,22 @@ impl Pair {
         self.room_from(side)
     }
 
+    /// Fetches the line that a message some way ahead will be read from. A slot has many lines only where it was
+    /// made to fit: then they are fetched by reading them.
+    #[inline(always)]
+    pub(crate) fn expect(&self, position: u64) {
+        if self.looks_ahead {
+            self.memory.prefetch_read(self.slot(position.wrapping_add(AHEAD)));
+        }
+    }
+
     /// The message at the sender's position is written.
     #[inline(always)]
     pub(crate) fn fill(&self, side: &mut SendSide) {
         let next = side.position.wrapping_add(1);
+        if self.looks_ahead {
+            self.memory.prefetch_write(self.slot(next.wrapping_add(AHEAD)));
+        }
         // gives: filled(position)
         self.stamp(side.position).store(next, Release);
         side.position = next;

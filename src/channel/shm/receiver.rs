@@ -29,7 +29,7 @@ use crate::shared::held::{HeldChunk, HeldMessage};
 /// So many messages without a gap are a stream.
 const STREAM: u32 = 4;
 /// How many pauses a receiver stays behind a stream.
-const LAG: u32 = 48;
+const LAG: u32 = 128;
 
 /// The receiving end of a channel in a segment.
 pub(crate) struct ShmReceiver {
@@ -264,7 +264,12 @@ impl ShmReceiver {
                 Some(found) => (ring.slot(found.position), Some(found)),
                 None => return Small::Nothing,
             },
-            Link::One(pair, side) if pair.is_filled(side.position) => (pair.slot(side.position), None),
+            Link::One(pair, side) if pair.is_filled(side.position) => {
+                if self.streak >= STREAM {
+                    pair.expect(side.position);
+                }
+                (pair.slot(side.position), None)
+            }
             Link::One(..) => return Small::Nothing,
         };
         self.streak = self.streak.wrapping_add(1);
@@ -356,6 +361,7 @@ impl ShmReceiver {
                 break;
             }
             let slot = pair.slot(position);
+            pair.expect(position);
             let about = About(self.memory.word(slot + 8).load(Relaxed));
             if about.is_chunk() || about.len() as u64 > self.inline_max {
                 break;
