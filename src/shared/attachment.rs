@@ -11,7 +11,7 @@ use crate::address::Address;
 use crate::deadline::Deadline;
 use crate::error::{Error, Result};
 use crate::segment::{Creation, Holder, Place as Name, Segment};
-use crate::sys::process::ProcessMark;
+use crate::sys::process::{ProcessMark, process_name};
 use crate::sys::{clock, futex};
 
 use super::chunks::Chunks;
@@ -314,9 +314,6 @@ fn full(address: &Address, places: u16) -> Error {
 
 /// This process, as the status shows it.
 fn identity() -> Identity {
-    let mut name = [0; 16];
-    let comm = std::fs::read("/proc/self/comm").unwrap_or_default();
-    let len = comm.strip_suffix(b"\n").unwrap_or(&comm).len().min(15);
-    name[..len].copy_from_slice(&comm[..len]);
+    let name = process_name();
     Identity { pid: std::process::id(), uid: rustix::process::getuid().as_raw(), name }
 }

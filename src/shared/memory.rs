@@ -202,6 +202,8 @@ mod model {
 
         pub(crate) fn prefetch_write(&self, _offset: u64) {}
 
+        pub(crate) fn prefetch_read(&self, _offset: u64) {}
+
         pub(crate) fn read(&self, offset: u64, into: &mut [u8]) {
             for (i, part) in into.chunks_mut(8).enumerate() {
                 let word = self.word(offset + i as u64 * 8).load(Ordering::Relaxed);

@@ -104,6 +104,7 @@ impl Pool {
         {
             self.chunks.expect(*id);
             self.memory.prefetch_write(*offset);
+            self.memory.prefetch_write(offset + len.saturating_sub(1));
         }
     }
 

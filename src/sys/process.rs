@@ -1,7 +1,7 @@
 //! Noticing a fork.
 
 use std::ptr::null_mut;
-use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
 use rustix::io::Result;
 use rustix::mm::{Advice, MapFlags, ProtFlags};
@@ -71,6 +71,27 @@ fn page() -> Result<&'static AtomicU32> {
     }
     // SAFETY: mapped, zeroed or holding an epoch, and never unmapped once it is in `PAGE`.
     Ok(unsafe { &*page })
+}
+
+/// This process's name, as `/proc/PID/comm` had it at the first call
+/// ([proc(5)](https://man7.org/linux/man-pages/man5/proc_pid_comm.5.html)): up to 15 bytes, then zeros.
+pub(crate) fn process_name() -> [u8; 16] {
+    // Two words and no lock, which a fork could leave locked: who races stores the same.
+    static NAME: [AtomicU64; 2] = [AtomicU64::new(0), AtomicU64::new(0)];
+    let load = |half: usize| u128::from(NAME[half].load(Ordering::Acquire));
+    let known = load(0) | load(1) << 64;
+    if known != 0 {
+        return known.to_le_bytes();
+    }
+    let comm = std::fs::read("/proc/self/comm").unwrap_or_default();
+    let mut name = [0; 16];
+    let len = comm.strip_suffix(b"\n").unwrap_or(&comm).len().min(15);
+    name[..len].copy_from_slice(&comm[..len]);
+    let words = u128::from_le_bytes(name);
+    // The second half first: whoever sees the first sees a whole name, or half of one that has no second.
+    NAME[1].store((words >> 64) as u64, Ordering::Relaxed);
+    NAME[0].store(words as u64, Ordering::Release);
+    name
 }
 
 #[cfg(test)]

@@ -202,7 +202,8 @@ fn what_may_not_be_opened_says_whose_it_is() {
     let _unix = Receiver::<[u8]>::open(format!("unix:{}", place.path("unix").display())).unwrap();
     let _fifo = Receiver::<[u8]>::open(format!("fifo:{}", place.path("fifo").display())).unwrap();
     std::fs::set_permissions(place.path(""), std::fs::Permissions::from_mode(0o755)).unwrap();
-    let errors = std::thread::spawn(move || {
+    // Borrowed by the thread: it may not remove the folder.
+    let as_nobody = || {
         // For this thread only; libc's call would change the whole process.
         // SAFETY: changes nothing in memory.
         assert_eq!(unsafe { libc::syscall(libc::SYS_setresuid, 65534, 65534, 65534) }, 0);
@@ -212,8 +213,9 @@ fn what_may_not_be_opened_says_whose_it_is() {
             let made = Receiver::<[u8]>::open(&beside).err().unwrap();
             [Some(made), Receiver::<[u8]>::open(&address).err(), Sender::<[u8]>::open(&address).err()]
         })
-    });
-    for error in errors.join().unwrap().into_iter().flatten() {
+    };
+    let errors = std::thread::scope(|scope| scope.spawn(as_nobody).join().unwrap());
+    for error in errors.into_iter().flatten() {
         let error = error.unwrap();
         assert!(
             matches!(error, Error::Permission { .. }) && error.to_string().contains("(owner uid 0, mode "),

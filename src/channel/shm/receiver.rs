@@ -165,9 +165,15 @@ impl ShmReceiver {
         if found.is_some() {
             self.memory.prefetch_write(at);
         }
-        let bytes = self.memory.word(at + 8).load(Relaxed);
-        self.memory.prefetch_read(bytes);
-        self.memory.prefetch_read(bytes.wrapping_add(64));
+        self.memory.prefetch_read(self.memory.word(at + 8).load(Relaxed));
+        self.memory.prefetch_read(self.memory.word(at + 16).load(Relaxed));
+    }
+
+    fn is_something_there(&self) -> bool {
+        match &self.link {
+            Link::Many(ring, cursor) => ring.at(cursor).is_some(),
+            Link::One(pair, side) => pair.is_filled(side.position),
+        }
     }
 
     /// The message at the front is taken. False: another took it.
@@ -384,6 +390,13 @@ impl ShmReceiver {
         deadline: Deadline,
         size: Option<usize>,
     ) -> Result<Option<HeldMessage>> {
+        for _ in 0..self.handle.spinner.looks(deadline) {
+            if self.leased || self.handle.check().is_err() || self.is_something_there() {
+                break;
+            }
+            spin_loop();
+            spin_loop();
+        }
         self.next(deadline, |this, message, found| {
             let held = match message {
                 Message::Inline(len, at) => {

@@ -43,8 +43,8 @@ enum Link {
 #[derive(Clone, Copy)]
 enum Payload<'a> {
     Inline(&'a [u8]),
-    /// The chunk's reference, and where its bytes lie: for the receiver to fetch them early.
-    Chunk(u64, u64),
+    /// For the receiver to fetch what it will need before it takes it.
+    Chunk(&'a Chunk),
 }
 
 impl Payload<'_> {
@@ -55,10 +55,11 @@ impl Payload<'_> {
                 memory.word(slot + 8).store(About::inline(bytes.len()).0, Relaxed);
                 memory.write(slot + payload, bytes);
             }
-            Self::Chunk(reference, offset) => {
+            Self::Chunk(chunk) => {
                 memory.word(slot + 8).store(About::chunk().0, Relaxed);
-                memory.word(slot + payload).store(reference, Relaxed);
-                memory.word(slot + payload + 8).store(offset, Relaxed);
+                memory.word(slot + payload).store(chunk.reference(), Relaxed);
+                memory.word(slot + payload + 8).store(chunk.offset, Relaxed);
+                memory.word(slot + payload + 16).store(chunk.offset + chunk.len.saturating_sub(1), Relaxed);
             }
         }
     }
@@ -107,14 +108,24 @@ impl ShmSender {
 
     /// Sends a loaned chunk; on an error it is LOANED as before.
     fn post_chunk(&mut self, chunk: &mut Chunk, deadline: Deadline) -> Result<()> {
+        self.expect_slot();
         self.pool.chunks.queue(chunk).map_err(|fault| self.handle.corrupt(fault))?;
-        let sent = self.post(Payload::Chunk(chunk.reference(), chunk.offset), deadline);
+        let sent = self.post(Payload::Chunk(chunk), deadline);
         if sent.is_ok() {
             self.pool.expect(chunk.len);
         } else {
             self.pool.chunks.unqueue(chunk).map_err(|fault| self.handle.corrupt(fault))?;
         }
         sent
+    }
+
+    /// Fetches the next slot's line, which the steps before it would make wait.
+    #[inline(always)]
+    fn expect_slot(&self) {
+        self.memory.prefetch_write(match &self.link {
+            Link::Many(ring, cursor) => ring.slot(cursor.position),
+            Link::One(pair, side) => pair.slot(side.position),
+        });
     }
 
     /// Puts one payload into the next slot.
