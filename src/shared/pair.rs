@@ -16,11 +16,16 @@ use crate::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use crate::atomic::{AtomicU64, fence, fence_against_barrier};
 use crate::deadline::Deadline;
 
-use super::layout::{self, Fence, Layout};
+use super::layout::{self, Fence, Layout, SLOT_MIN};
 use super::memory::Memory;
 
-/// How many messages ahead a line is fetched.
+/// How many lines ahead are fetched, where a slot is one line; a slot of many lines has its first fetched.
 const AHEAD: u64 = 16;
+
+fn ahead(layout: &Layout) -> u64 {
+    let ahead = (AHEAD * SLOT_MIN / layout.config.slot_bytes).max(2);
+    if layout.slot_count > 4 * ahead { ahead } else { 0 }
+}
 
 /// The ring of a segment; a handle's own copy of where it lies.
 #[derive(Clone)]
@@ -31,8 +36,8 @@ pub(crate) struct Pair {
     mask: u64,
     capacity: u64,
     quarter: u64,
-    /// Whether lines ahead are fetched before they are needed.
-    looks_ahead: bool,
+    /// How many messages ahead a line is fetched before it is needed; 0 where the ring is too small for it.
+    ahead: u64,
     fence: Fence,
 }
 
@@ -82,7 +87,7 @@ impl Pair {
             mask: layout.slot_count - 1,
             capacity: config.capacity,
             quarter: config.capacity.div_ceil(4),
-            looks_ahead: layout.slot_count > 4 * AHEAD,
+            ahead: ahead(layout),
             fence: config.fence,
         }
     }
@@ -165,8 +170,8 @@ impl Pair {
     /// made to fit: then they are fetched by reading them.
     #[inline(always)]
     pub(crate) fn expect(&self, position: u64) {
-        if self.looks_ahead {
-            self.memory.prefetch_read(self.slot(position.wrapping_add(AHEAD)));
+        if self.ahead > 0 {
+            self.memory.prefetch_read(self.slot(position.wrapping_add(self.ahead)));
         }
     }
 
@@ -174,8 +179,8 @@ impl Pair {
     #[inline(always)]
     pub(crate) fn fill(&self, side: &mut SendSide) {
         let next = side.position.wrapping_add(1);
-        if self.looks_ahead {
-            self.memory.prefetch_write(self.slot(next.wrapping_add(AHEAD)));
+        if self.ahead > 0 {
+            self.memory.prefetch_write(self.slot(next.wrapping_add(self.ahead)));
         }
         // gives: filled(position)
         self.stamp(side.position).store(next, Release);
