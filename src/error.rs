@@ -99,7 +99,7 @@ pub enum Error {
         hint: Option<Text>,
     },
     /// A supply of the system is exhausted: memory, descriptors, places.
-    #[error("no room for '{what}': {supply} exhausted{}", remedy(.hint))]
+    #[error("no room for '{what}' ({supply}){}", remedy(.hint))]
     NoSpace {
         /// The resource.
         what: Text,

@@ -9,3 +9,4 @@ mod harness;
 mod objects;
 mod quitting;
 mod screens;
+mod starving;
