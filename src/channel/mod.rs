@@ -2,7 +2,8 @@
 //!
 //! | module | what is there |
 //! |---|---|
-//! | [`handle`] | [`Sender`], [`Receiver`], [`Received`]: what users hold |
+//! | [`sender`], [`receiver`] | [`Sender`], [`Receiver`]: what users hold |
+//! | [`guards`] | [`Received`], [`InPlace`], [`Loan`]: messages in their hands |
 //! | [`transport`] | [`Transport`]: the table, one row per scheme, and the traits behind it |
 //! | [`mod@status`] | [`Status`]: a channel seen from outside |
 //! | `shm` | `shm:`, `file:`, `memfd:` and `fd:` over a segment |
@@ -14,7 +15,9 @@
 //! Which one? Between processes of one machine that both use narrows: `shm:`. When a peer is somebody else's
 //! program: `unix:` or `fifo:` with `wire=lines` or `wire=raw`.
 
-pub mod handle;
+pub mod guards;
+pub mod receiver;
+pub mod sender;
 pub mod status;
 pub mod transport;
 
@@ -24,7 +27,9 @@ mod shm;
 mod unix;
 mod wire;
 
-pub use handle::{InPlace, Loan, Received, Receiver, Sender, Uncommitted};
+pub use guards::{InPlace, Loan, Received, Uncommitted};
+pub use receiver::Receiver;
+pub use sender::Sender;
 pub use shm::{list, remove, status};
 pub use status::{Kind, Peer, State, Status};
 pub use transport::{OptionSpec, Transport};

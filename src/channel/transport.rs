@@ -143,3 +143,13 @@ pub(crate) trait RawReceiver: Send {
         0
     }
 }
+
+/// The refusal of what a transport does not have.
+pub(super) fn unsupported(row: &Transport, address: &Address, capability: Capability) -> Error {
+    match row.require(address, capability) {
+        Err(error) => error,
+        Ok(()) => {
+            Error::Unsupported { what: address.text(), capability: capability.name().into(), hint: None }
+        }
+    }
+}
