@@ -259,6 +259,7 @@ fn a_forked_child_does_not_keep_its_dead_parents_place() {
 fn no_place_is_kept_by_children_forked_while_others_open() {
     if let Some(part) = part() {
         let done = std::sync::atomic::AtomicBool::new(false);
+        drop(stage(&part)); // forks are watched from the first opening on
         std::thread::scope(|scope| {
             let forker = scope.spawn(|| {
                 let mut children = Vec::new();

@@ -9,11 +9,13 @@
 //!
 //! **Fact** *ready*: a fork finds the descriptor noted and the mapping advised, or neither of them there. Both sides
 //! say first what they are about to do, and then look at the other; a fork gives way. Neither waits without bound:
-//! past it, a child might keep a lock, as might one made by a bare clone(2), which calls nobody.
+//! past it, a child might keep a lock, as might one made by a bare clone(2), which calls nobody, or by a fork that was
+//! under way when this process opened its first segment.
 
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::ptr::null_mut;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
 
 use rustix::fs::fstat;
 
@@ -23,8 +25,13 @@ const NONE: i32 = -1;
 const TAKEN: i32 = -2;
 /// How many descriptors can be noted at once; one more goes without.
 const NOTES: usize = 64;
-/// How often one side looks whether the other is done, giving up the processor in between.
-const LOOKS: usize = 10_000;
+/// How often one side looks whether the other is done, giving up the processor in between ...
+const LOOKS: usize = 1000;
+/// ... and then how often it naps, for a second in all: the other may have lost its processor in the middle.
+const NAPS: usize = 5000;
+const NAP: Duration = Duration::from_micros(200);
+/// How often a fork gives way.
+const GIVES_WAY: usize = 100;
 
 /// A descriptor's number, and its file: other code of the process may have closed and reused the number.
 #[derive(Debug)]
@@ -87,11 +94,13 @@ impl Unshared {
         Self { note: AtomicPtr::new(note), number }
     }
 
-    /// Forgets the number. The descriptor is closed by now.
+    /// Forgets the number. The descriptor is closed by now; but a fork that is under way may have copied it, and copies
+    /// the notes a little later: it must still find this one.
     pub(crate) fn release(&self) {
         let note = self.note.swap(null_mut(), Ordering::Relaxed);
         // SAFETY: null, or one of the notes, which are static and only used through shared references.
         if let Some(note) = unsafe { note.as_ref() } {
+            let _no_fork = NoFork::begin();
             // In a forked child the note may be another's already.
             note.number.compare_exchange(self.number, NONE, Ordering::Release, Ordering::Relaxed).ok(); // gives: free
         }
@@ -115,17 +124,20 @@ fn watch() {
 }
 
 fn wait_for_none(others: &AtomicU32) {
-    for _ in 0..LOOKS {
+    for look in 0..LOOKS + NAPS {
         // orders: this look after the announcement; takes: ready, or the copy is made
         if others.load(Ordering::SeqCst) == 0 {
             return;
         }
-        std::thread::yield_now();
+        match look {
+            0..LOOKS => std::thread::yield_now(),
+            _ => std::thread::sleep(NAP),
+        }
     }
 }
 
 extern "C" fn before() {
-    for _ in 0..LOOKS {
+    for _ in 0..GIVES_WAY {
         FORKING.fetch_add(1, Ordering::SeqCst); // orders: this announcement before the look at who holds off
         if HELD_OFF.load(Ordering::SeqCst) == 0 {
             return;
