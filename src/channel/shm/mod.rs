@@ -4,6 +4,8 @@ mod handle;
 mod receiver;
 mod sender;
 mod status;
+#[cfg(test)]
+mod tests;
 mod waiting;
 
 use std::os::fd::OwnedFd;
