@@ -207,7 +207,10 @@ impl Attachment {
         segment.pin();
         let attachment = Self { segment, shared, me: place };
         if !attachment.shared.participants.announce() {
-            attachment.segment.unlink(REMOVAL.into())?;
+            let is_retired = attachment.shared.participants.attachments().is_none();
+            if is_retired {
+                attachment.segment.unlink(REMOVAL.into())?;
+            }
             return Ok(None);
         }
         if !attachment.segment.is_named() {

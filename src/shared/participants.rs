@@ -26,6 +26,8 @@ const LIVE: u64 = 1;
 const LEAVING: u64 = 2;
 const GENERATION: u64 = 1 << 32;
 const RETIRED: u64 = 1 << 63;
+/// How often others may be faster before the segment is looked for anew.
+const PATIENCE: u32 = 10_000;
 
 /// What the kernel knows of the places' locks.
 pub(crate) trait Locks {
@@ -183,10 +185,11 @@ impl Participants {
         self.replace(place, next & !RETIRED)
     }
 
-    /// Announces that this participant attached. False: the segment is retired, and a new one must be looked for.
+    /// Announces that this participant attached. False: the segment is retired (or its word changes without end), and
+    /// it must be looked for anew.
     pub(crate) fn announce(&self) -> bool {
         let word = self.memory.word(layout::ATTACH);
-        loop {
+        for _ in 0..PATIENCE {
             // takes: announced, retired
             let seen = word.load(Acquire);
             if seen & RETIRED != 0 {
@@ -198,6 +201,7 @@ impl Participants {
                 return true;
             }
         }
+        false
     }
 
     /// What [`retire`](Self::retire) starts from; `None` when the segment is retired already.

@@ -112,7 +112,7 @@ impl Pool {
     fn search(&mut self, slot: usize, len: u64, me: u16, backing: &dyn Backing) -> Result<Loan> {
         let class = self.used[slot].class;
         self.extents.refresh(backing)?;
-        loop {
+        for _ in 0..layout::EXTENTS {
             if let Some(chunk) = self.scan(slot, class, len, me) {
                 self.remember(slot, &chunk);
                 return Ok(Loan::Chunk(self.backed(chunk, class, backing)?));
@@ -120,7 +120,7 @@ impl Pool {
             if !self.extents.grow(class, backing)? {
                 break;
             }
-            self.used[slot].scan = (self.extents.known().len() - 1, 0);
+            self.used[slot].scan = (self.extents.known().len().saturating_sub(1), 0);
         }
         // memory_max is reached: a larger chunk will do.
         let mut larger: Vec<Class> = self.extents.known().iter().map(|extent| extent.class).collect();
