@@ -266,21 +266,20 @@ impl Attachment {
 
     /// Whether a message waits.
     pub(crate) fn has_unread(&self) -> bool {
-        self.shared.depth() > 0
-            || self.shared.layout.config.ack == Ack::OnRelease && {
-                let mut extents = Extents::new(self.shared.memory, &self.shared.layout);
-                extents.refresh(&self.segment).ok();
-                Chunks::new(self.shared.memory, &self.shared.layout).any_returned(extents.chunks_known())
-            }
+        self.shared.depth() > 0 || self.any_leased(|chunks, known| chunks.any_returned(known))
     }
 
     /// Whether another participant has taken a message that comes again if he dies.
     pub(crate) fn is_leased(&self) -> bool {
+        self.any_leased(|chunks, known| chunks.any_held_beside(known, self.me.owner()))
+    }
+
+    /// With `ack=release`, whether a look through all chunks finds one.
+    fn any_leased(&self, look: impl FnOnce(&Chunks, u32) -> bool) -> bool {
         self.shared.layout.config.ack == Ack::OnRelease && {
             let mut extents = Extents::new(self.shared.memory, &self.shared.layout);
             extents.refresh(&self.segment).ok();
-            let chunks = Chunks::new(self.shared.memory, &self.shared.layout);
-            chunks.any_held_beside(extents.chunks_known(), self.me.owner())
+            look(&self.shared.chunks, extents.chunks_known())
         }
     }
 

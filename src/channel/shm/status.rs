@@ -9,7 +9,7 @@ use crate::channel::status::{Kind, Peer, State, Status};
 use crate::deadline::Deadline;
 use crate::error::{Error, Result};
 use crate::segment::{Holder, Place, Segment};
-use crate::shared::layout::{self, Ack, Layout, Lifetime, Peers, header};
+use crate::shared::layout::{self, Layout, Lifetime, Peers, header};
 use crate::shared::memory::Memory;
 use crate::shared::participants::{Participants, Role};
 use crate::shared::repair::Structures;
@@ -118,7 +118,6 @@ fn options(layout: &Layout) -> Vec<(String, String)> {
         options.push(("slot_bytes", layout.inline_max().to_string()));
         options.push(("fence", layout::name(config.fence).to_owned()));
     }
-    debug_assert!(matches!(config.ack, Ack::OnTake | Ack::OnRelease));
     options.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
 }
 
