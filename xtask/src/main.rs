@@ -17,8 +17,12 @@ const TIME_MAX: Duration = Duration::from_secs(600);
 fn main() -> ExitCode {
     match std::env::args().nth(1).as_deref() {
         Some("test") => test(),
+        Some("prove") => prove(std::env::args().skip(2)),
         _ => {
             eprintln!("usage: cargo xtask test     format, lints, docs, every test, model checker, leaks");
+            eprintln!(
+                "       cargo xtask prove    every fault that narrows promises to survive; --help says more"
+            );
             ExitCode::from(2)
         }
     }
@@ -55,12 +59,28 @@ fn test() -> ExitCode {
     if tally.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
+/// Runs the gates of `prove/`, built as what is shipped is built.
+fn prove(arguments: impl Iterator<Item = String>) -> ExitCode {
+    let mut command = cargo(&root(), "run --quiet --release --package narrows-prove --");
+    match command.args(arguments).status() {
+        Ok(status) => {
+            status.code().and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from)
+        }
+        Err(error) => {
+            eprintln!("cargo: {error}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn cargo(root: &Path, arguments: &str) -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.args(arguments.split(' ')).current_dir(root);
+    command
+}
+
 fn steps(root: &Path, folder: &Path) -> Vec<Step> {
-    let cargo = |arguments: &str| {
-        let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        command.args(arguments.split(' ')).current_dir(root);
-        command
-    };
+    let cargo = |arguments| cargo(root, arguments);
     let mut docs = cargo("doc --quiet --workspace --no-deps");
     docs.env("RUSTDOCFLAGS", "-D warnings");
     let mut tests = cargo("test --workspace --no-fail-fast -- --show-output");

@@ -1,0 +1,17 @@
+//! The gates: each breaks something on purpose and says what held.
+
+use anyhow::Result;
+
+use crate::Plan;
+use crate::record::Record;
+
+/// One way of breaking things.
+pub(crate) struct Gate {
+    pub(crate) name: &'static str,
+    pub(crate) about: &'static str,
+    /// An error is one of the gate itself; what did not hold stands in the record.
+    pub(crate) run: fn(&Plan) -> Result<Record>,
+}
+
+/// All gates, in the order of the chart.
+pub(crate) const GATES: &[Gate] = &[];
