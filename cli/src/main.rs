@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `send` `recv` | messages, from and to the shell |
 //! | `ls` `rm` | what exists, and its removal |
+//! | `check` | whether a channel's memory is sound |
 //! | `peek` `poke` | plain bytes of shared memory and files |
 //! | `mechanisms` | the table of transports |
 //! | `bench` (the crate `narrows-bench`) | measurements |
@@ -13,6 +14,7 @@
 //! | `envelope` `table` | messages as JSON, objects as rows |
 
 mod arguments;
+mod check;
 mod demo;
 mod envelope;
 mod exit;
@@ -66,6 +68,7 @@ enum Verb {
     Recv(recv::Args),
     Ls(ls::Args),
     Rm(rm::Args),
+    Check(check::Args),
     Peek(peek::Args),
     Poke(poke::Args),
     Mechanisms(mechanisms::Args),
@@ -85,6 +88,7 @@ fn run(verb: Verb) -> anyhow::Result<ExitCode> {
         Verb::Recv(args) => recv::run(&args)?,
         Verb::Ls(args) => ls::run(&args)?,
         Verb::Rm(args) => rm::run(&args)?,
+        Verb::Check(args) => check::run(&args)?,
         Verb::Peek(args) => peek::run(&args)?,
         Verb::Poke(args) => poke::run(&args)?,
         Verb::Mechanisms(args) => mechanisms::run(&args)?,

@@ -6,6 +6,7 @@
 //! | [`guards`] | [`Received`], [`InPlace`], [`Loan`]: messages in their hands |
 //! | [`transport`] | [`Transport`]: the table, one row per scheme, and the traits behind it |
 //! | [`mod@status`] | [`Status`]: a channel seen from outside |
+//! | [`check`] | [`Report`]: whether its memory is sound, and who has what of it |
 //! | `shm` | `shm:`, `file:`, `memfd:` and `fd:` over a segment |
 //! | `unix` | `unix:` sockets, stream and seqpacket |
 //! | `fifo` | `fifo:` named pipes |
@@ -27,9 +28,10 @@ mod shm;
 mod unix;
 mod wire;
 
+pub use crate::shared::audit::{Finding, Holding, Moment, Report};
 pub use guards::{InPlace, Loan, Received, Uncommitted};
 pub use receiver::Receiver;
 pub use sender::Sender;
-pub use shm::{list, remove, status};
+pub use shm::{check, list, remove, status};
 pub use status::{Kind, Peer, State, Status};
 pub use transport::{OptionSpec, Transport};

@@ -94,6 +94,8 @@ pub(crate) struct Metadata {
     pub(crate) mode: u32,
     /// Bytes that are really there, holes not counted.
     pub(crate) allocated: u64,
+    /// Whether that counts what was reserved and nothing else: in memory, but not on a disk.
+    pub(crate) is_exact: bool,
 }
 
 impl Segment {
@@ -221,8 +223,9 @@ impl Segment {
     /// # Errors
     /// `Os` where every way to the file is lost.
     pub(crate) fn metadata(&self) -> Result<Metadata> {
-        let stat = self.with_file(|_, stat| Ok(*stat))?;
+        let (stat, is_exact) = self.with_file(|file, stat| Ok((*stat, file::is_in_memory(file))))?;
         Ok(Metadata {
+            is_exact,
             uid: stat.st_uid,
             gid: stat.st_gid,
             mode: stat.st_mode & 0o7777,

@@ -29,7 +29,7 @@ use super::layout::{self, CHUNK_BYTES, CHUNKS, Layout};
 use super::memory::Memory;
 
 /// A chunk's word.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Word(pub(crate) u64);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,6 +55,13 @@ impl Word {
         self.0 & 0xff == state as u64
     }
 
+    /// `None` for a state, or with a flag, that no version of this library writes.
+    pub(crate) fn state(self) -> Option<State> {
+        let states = [State::Free, State::Loaned, State::Queued, State::Held, State::Returned];
+        let known = self.0 & 0xff00 & !(PUNCHED | REDELIVERED) == 0;
+        states.into_iter().find(|state| known && self.is(*state))
+    }
+
     pub(crate) fn holder(self) -> u16 {
         (self.0 >> 16) as u16
     }
@@ -69,6 +76,19 @@ impl Word {
 
     pub(crate) fn redelivered(self) -> bool {
         self.0 & REDELIVERED != 0
+    }
+}
+
+impl std::fmt::Debug for Word {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let punched = if self.punched() { "+punched" } else { "" };
+        let redelivered = if self.redelivered() { "+redelivered" } else { "" };
+        match self.state() {
+            Some(state) => {
+                write!(out, "{state:?}({}, {}){punched}{redelivered}", self.version(), self.holder())
+            }
+            None => write!(out, "{:#x}", self.0),
+        }
     }
 }
 
@@ -103,7 +123,7 @@ impl Chunks {
         Self { memory, at: layout.chunks, data: layout.data }
     }
 
-    fn descriptor(&self, id: u32) -> u64 {
+    pub(super) fn descriptor(&self, id: u32) -> u64 {
         self.at + u64::from(id) * CHUNK_BYTES
     }
 

@@ -62,7 +62,7 @@ pub(crate) struct Extent {
 }
 
 impl Extent {
-    fn bytes(&self) -> u64 {
+    pub(crate) fn bytes(&self) -> u64 {
         (u64::from(self.count) * class_bytes(self.class)).next_multiple_of(4096)
     }
 
@@ -70,6 +70,17 @@ impl Extent {
     pub(crate) fn chunk_offset(&self, id: u32) -> u64 {
         self.offset + u64::from(id - self.first) * class_bytes(self.class)
     }
+}
+
+/// What stands behind the extents that are READY.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// None.
+    End,
+    /// One whose memory is being reserved, and its word.
+    Growing(Extent, u64),
+    /// A word that no extent has.
+    Wrong(u64),
 }
 
 /// Reserves memory of the segment; `punch` gives it back.
@@ -128,30 +139,36 @@ impl Extents {
     /// Learns of extents that became READY; finishes one that is GROWING.
     pub(crate) fn refresh(&mut self, backing: &dyn Backing) -> Result<()> {
         for _ in 0..EXTENTS as u32 + PATIENCE {
-            if self.known.len() == EXTENTS as usize {
-                break;
-            }
-            // takes: backed
-            let word = self.memory.word(self.word_at(self.known.len())).load(Acquire);
-            match word & 0xff {
-                FREE => break,
-                READY | GROWING => {
-                    let extent =
-                        self.described(word).ok_or_else(|| backing.corrupt("an extent is impossible"))?;
-                    if word & 0xff == READY {
-                        self.known.push(extent);
-                    } else {
-                        // Where there is no room it is FREE again: trouble for whoever grows, not for who looks.
-                        match self.finish(extent, word, backing) {
-                            Ok(()) | Err(Error::NoSpace { .. }) => {}
-                            Err(error) => return Err(error),
-                        }
+            match self.learn() {
+                Next::End => break,
+                Next::Growing(extent, word) => {
+                    // Where there is no room it is FREE again: trouble for whoever grows, not for who looks.
+                    match self.finish(extent, word, backing) {
+                        Ok(()) | Err(Error::NoSpace { .. }) => {}
+                        Err(error) => return Err(error),
                     }
                 }
-                _ => return Err(backing.corrupt("an extent is in no known state")),
+                Next::Wrong(_) => {
+                    return Err(backing.corrupt("an extent is impossible, or in no known state"));
+                }
             }
         }
         Ok(())
+    }
+
+    /// Learns of extents that became READY, and says what stands behind them. Changes nothing.
+    pub(crate) fn learn(&mut self) -> Next {
+        while self.known.len() < EXTENTS as usize {
+            // takes: backed
+            let word = self.memory.word(self.word_at(self.known.len())).load(Acquire);
+            match (word & 0xff, self.described(word)) {
+                (FREE, _) => break,
+                (READY, Some(extent)) => self.known.push(extent),
+                (GROWING, Some(extent)) => return Next::Growing(extent, word),
+                _ => return Next::Wrong(word),
+            }
+        }
+        Next::End
     }
 
     /// Adds an extent of the class. `Ok(false)`: the segment's `memory_max` is reached.

@@ -14,6 +14,7 @@
 //! | `repair` | what is done for the dead |
 //! | `wait` | spinning before sleeping |
 //! | `held` | loans and held messages in a process's hands |
+//! | `audit` | whether all of it may stand as it does |
 //! | `attachment` | one mapping that takes part: joining, leaving, retiring |
 //!
 //! Facts that the structures hand over by Acquire and Release are named in **bold** at the top of each file; a
@@ -22,6 +23,8 @@
 
 #[cfg(not(loom))]
 pub(crate) mod attachment;
+#[cfg(not(loom))]
+pub(crate) mod audit;
 pub(crate) mod chunks;
 pub(crate) mod extents;
 #[cfg(not(loom))]

@@ -20,12 +20,12 @@ use crate::error::Result;
 use super::layout::{self, ENDPOINT_BYTES, Layout, PLACE_BYTES};
 use super::memory::Memory;
 
-const FREE: u64 = 0;
-const LIVE: u64 = 1;
+pub(super) const FREE: u64 = 0;
+pub(super) const LIVE: u64 = 1;
 /// On its way out: no longer counted, not yet gone.
-const LEAVING: u64 = 2;
+pub(super) const LEAVING: u64 = 2;
 const GENERATION: u64 = 1 << 32;
-const RETIRED: u64 = 1 << 63;
+pub(super) const RETIRED: u64 = 1 << 63;
 /// How often others may be faster before the segment is looked for anew.
 const PATIENCE: u32 = 10_000;
 

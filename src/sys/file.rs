@@ -6,6 +6,9 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, fstatfs, linkat, openat};
 use rustix::io::{Errno, Result, fcntl_dupfd_cloexec};
 
+/// TMPFS_MAGIC of `linux/magic.h`.
+const TMPFS: u32 = 0x0102_1994;
+
 /// Opens the file behind a descriptor anew: a description of its own, with its own locks.
 ///
 /// # Errors
@@ -65,6 +68,11 @@ pub(crate) fn remote_file_system(file: impl AsFd) -> Result<Option<&'static str>
     Ok(remote_name(fstatfs(file)?.f_type as u32))
 }
 
+/// Whether the file lies in a file system of memory alone.
+pub(crate) fn is_in_memory(file: impl AsFd) -> bool {
+    fstatfs(file).is_ok_and(|fs| fs.f_type as u32 == TMPFS)
+}
+
 /// By the numbers of `linux/magic.h` and of the file systems' own headers.
 fn remote_name(kind: u32) -> Option<&'static str> {
     match kind {
@@ -102,6 +110,8 @@ mod tests {
         assert_eq!(remote_name(libc::CODA_SUPER_MAGIC as u32), Some("Coda"));
         assert_eq!(remote_name(libc::OCFS2_SUPER_MAGIC as u32), Some("OCFS2"));
         assert_eq!(remote_file_system(std::fs::File::open("/dev/shm").unwrap()), Ok(None));
+        assert_eq!(TMPFS, libc::TMPFS_MAGIC as u32);
+        assert!(is_in_memory(std::fs::File::open("/dev/shm").unwrap()));
         assert_eq!(remote_file_system(tempfile::tempfile().unwrap()), Ok(None));
     }
 }

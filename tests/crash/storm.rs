@@ -10,7 +10,7 @@ use rustix::process::Signal;
 
 use super::ledger::{Ledger, Mark, Sign};
 use super::peer::{Peer, Random, Scene, report, setting, soon};
-use super::traffic::{HEADER, Part, Style, assert_whole, longest, room};
+use super::traffic::{HEADER, Part, Style, assert_sound, assert_whole, longest, room};
 
 /// No operation of a survivor lasts longer, whoever dies or is stopped beside it.
 const STALL: Duration = Duration::from_secs(2);
@@ -81,6 +81,7 @@ impl Storm {
         }
         for _ in 0..kills {
             cast.strike();
+            assert_sound(&cast.scene.shm("channel"));
         }
         cast.ledger.sign(Sign::Stop).store(1, SeqCst);
         std::mem::take(&mut cast.peers).into_iter().for_each(Peer::ends);

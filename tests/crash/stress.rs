@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering::SeqCst;
 
 use super::ledger::{Ledger, Sign};
 use super::peer::{Peer, Random, Scene, soon};
-use super::traffic::{HEADER, Part, Style, assert_whole};
+use super::traffic::{HEADER, Part, Style, assert_sound, assert_whole};
 
 const MIXED: &[usize] = &[HEADER, 40, 48, 49, 64, 300, 5000];
 
@@ -34,7 +34,12 @@ fn run(options: &str, senders: u64, receivers: u64, total: u64, style: &Style) {
     soon("everybody to open", || boards.clone().all(|board| ledger.is_ready(board)));
     ledger.sign(Sign::Go).store(1, SeqCst);
     let mut peers = peers.into_iter();
-    peers.by_ref().take(senders as usize).for_each(Peer::ends);
+    for mut sender in peers.by_ref().take(senders as usize) {
+        while sender.is_running() {
+            assert_sound(&address);
+        }
+        sender.ends();
+    }
     ledger.sign(Sign::Stop).store(1, SeqCst);
     peers.for_each(Peer::ends);
     let account = ledger.account();

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, Instant};
 
-use narrows::channel::status;
+use narrows::channel::{self, Finding, Moment, status};
 use narrows::{Address, Deadline, Error, Message, Receiver, Sender};
 
 use super::ledger::{Ledger, Sign};
@@ -238,9 +238,24 @@ pub(crate) fn room(address: &str, size: usize) -> u64 {
     sent
 }
 
+/// Fails where a word of the channel's memory contradicts another, whoever is at work. Gives what awaits repair.
+#[track_caller]
+pub(crate) fn assert_sound(address: &str) -> Vec<Finding> {
+    match channel::check(&address.parse().unwrap(), Moment::Any) {
+        Ok(report) => {
+            let faults: Vec<String> = report.faults.iter().map(ToString::to_string).collect();
+            assert!(faults.is_empty(), "{address}, at rest: {}: {faults:#?}", report.at_rest);
+            report.pending
+        }
+        Err(Error::NotFound { .. }) => Vec::new(),
+        Err(error) => panic!("{error}"),
+    }
+}
+
 /// Fails unless every slot, endpoint and place of a channel that nobody uses can be used.
 #[track_caller]
 pub(crate) fn assert_whole(address: &str) {
+    assert_sound(address);
     let parsed: Address = address.parse().unwrap();
     let capacity: u64 = option(&parsed, "capacity").parse().unwrap();
     let participants: usize = option(&parsed, "participants").parse().unwrap();
@@ -248,6 +263,8 @@ pub(crate) fn assert_whole(address: &str) {
     let found = status(&parsed.bare()).unwrap();
     assert_eq!((found.depth, found.senders, found.receivers), (0, 0, 0), "{found:?}");
     assert!(found.peers.is_empty(), "{:?}", found.peers);
+    let pending = assert_sound(address);
+    assert!(pending.iter().all(|finding| finding.fact == "spare"), "{pending:?}");
     if option(&parsed, "peers") == "one" {
         return;
     }

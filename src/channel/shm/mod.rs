@@ -6,6 +6,8 @@ mod sender;
 mod status;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_check;
 mod waiting;
 
 use std::os::fd::OwnedFd;
@@ -27,7 +29,7 @@ use crate::sys::futex;
 
 pub(crate) use receiver::ShmReceiver;
 pub(crate) use sender::ShmSender;
-pub use status::{list, remove, status};
+pub use status::{check, list, remove, status};
 
 /// Slots of a default channel.
 const CAPACITY: u64 = 1024;

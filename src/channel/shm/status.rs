@@ -9,6 +9,7 @@ use crate::channel::status::{Kind, Peer, State, Status};
 use crate::deadline::Deadline;
 use crate::error::{Error, Result};
 use crate::segment::{Holder, Place, Segment};
+use crate::shared::audit::{Moment, Report, audit};
 use crate::shared::layout::{self, Layout, Lifetime, Peers, header};
 use crate::shared::memory::Memory;
 use crate::shared::participants::{Participants, Role};
@@ -40,13 +41,8 @@ pub fn list() -> Result<(Vec<Status>, usize)> {
 /// # Errors
 /// `NotFound`, `Permission`, `WrongKind`, `Corrupt`; `Unsupported` where the scheme has no memory to look into.
 pub fn status(address: &Address) -> Result<Status> {
-    let address = address.clone().absolute()?.bare();
-    let segment = Segment::open_read_only(&address, &Place::of(&address)?)?.ok_or_else(|| {
-        Error::NotFound { what: address.text(), hint: Some("`narrows ls` lists what there is".into()) }
-    })?;
-    let memory = Memory::of(&segment);
-    let layout = Layout::read(&memory, segment.what())?;
-    let shared = Structures::new(memory, layout);
+    let (address, segment, shared) = look(address)?;
+    let Structures { memory, layout, .. } = shared;
     let peers = peers(&segment, &shared.participants);
     let alive = |count: fn(&Peer) -> u32| peers.iter().filter(|peer| peer.alive).map(count).sum();
     let depth = shared.depth();
@@ -79,6 +75,49 @@ pub fn status(address: &Address) -> Result<Status> {
         peers,
         address,
     })
+}
+
+/// Checks the invariants of a channel's memory: takes no place in it, changes nothing.
+///
+/// Tells what cannot be ([`Report::faults`]: a broken peer, foreign writes, a fault of this library), what deaths left
+/// for the next to repair ([`Report::pending`], no fault), and who has what in his hands. Peers may be at work: then
+/// only what holds at any moment is looked for. Where nobody alive takes part, or the caller knows that nobody is at
+/// work ([`Moment::Rest`]), everything else is as well: no claim left over, no chunk lost, no memory reserved for
+/// nothing.
+///
+/// # Errors
+/// `NotFound`, `Permission`, `WrongKind`; `Corrupt` where the header is damaged, so that nothing behind it can be
+/// judged; `Unsupported` where the scheme has no memory to look into.
+///
+/// # After a crash
+/// What the dead had stands among what is pending until somebody opens the channel or waits in it.
+///
+/// ```
+/// use narrows::channel::{self, Moment};
+///
+/// let address: narrows::Address = format!("shm:checked-{}", std::process::id()).parse()?;
+/// let mut sender = narrows::Sender::<[u8]>::open(&address.to_string())?;
+/// sender.send(b"412 kPa")?;
+/// let report = channel::check(&address, Moment::Rest)?;
+/// assert!(report.faults.is_empty() && report.pending.is_empty());
+/// assert_eq!(report.holdings[0].pid, std::process::id());
+/// # channel::remove(&address)?;
+/// # Ok::<(), narrows::Error>(())
+/// ```
+pub fn check(address: &Address, moment: Moment) -> Result<Report> {
+    let (_, segment, shared) = look(address)?;
+    Ok(audit(&shared, &segment, moment))
+}
+
+/// What stands at an address, mapped for looking only.
+fn look(address: &Address) -> Result<(Address, Segment, Structures)> {
+    let address = address.clone().absolute()?.bare();
+    let segment = Segment::open_read_only(&address, &Place::of(&address)?)?.ok_or_else(|| {
+        Error::NotFound { what: address.text(), hint: Some("`narrows ls` lists what there is".into()) }
+    })?;
+    let memory = Memory::of(&segment);
+    let layout = Layout::read(&memory, segment.what())?;
+    Ok((address, segment, Structures::new(memory, layout)))
 }
 
 fn peers(segment: &Segment, participants: &Participants) -> Vec<Peer> {
