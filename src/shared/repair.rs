@@ -115,10 +115,11 @@ impl Structures {
         }
     }
 
-    /// Messages that wait in slots. A slot whose chunk was taken by one who then died counts no more.
+    /// Messages that wait in slots. A slot whose chunk was taken by one who then died counts no more; and where
+    /// messages come and go during the walk, slots are found full that never were at the same time.
     pub(crate) fn depth(&self) -> u64 {
         let waits =
             |slot: &u64| self.named_chunk(*slot).is_none_or(|reference| self.chunks.is_queued(reference));
-        self.full_slots().filter(waits).count() as u64
+        (self.full_slots().filter(waits).count() as u64).min(self.layout.config.capacity)
     }
 }
