@@ -11,6 +11,7 @@
 
 mod chart;
 mod gates;
+mod random;
 mod record;
 
 use std::path::{Path, PathBuf};
@@ -35,6 +36,9 @@ pub(crate) struct Plan {
     /// Repeats a run's random choices
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
+    /// How long the soak goes on [default: 60]
+    #[arg(long, value_name = "N")]
+    minutes: Option<u64>,
     /// Only the cases whose name contains this
     #[arg(long, value_name = "TEXT")]
     only: Option<String>,
@@ -47,6 +51,9 @@ pub(crate) struct Plan {
 }
 
 fn main() -> ExitCode {
+    if let Some(code) = gates::soak::play_if_asked() {
+        return code;
+    }
     let plan = Plan::parse();
     match run(&plan) {
         Ok(true) => ExitCode::SUCCESS,

@@ -1,5 +1,7 @@
 //! The gates: each breaks something on purpose and says what held.
 
+pub(crate) mod soak;
+
 use anyhow::Result;
 
 use crate::Plan;
@@ -14,4 +16,8 @@ pub(crate) struct Gate {
 }
 
 /// All gates, in the order of the chart.
-pub(crate) const GATES: &[Gate] = &[];
+pub(crate) const GATES: &[Gate] = &[Gate {
+    name: "soak",
+    about: "An hour under full load: processes come, go, die and stop on channels of every kind at once; then the account.",
+    run: soak::run,
+}];
