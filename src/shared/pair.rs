@@ -251,12 +251,13 @@ impl Pair {
         true
     }
 
-    /// The slots whose messages wait.
+    /// The slots whose messages wait. Each stamp speaks for itself: a walk from the head would end at a slot that is
+    /// taken and filled again meanwhile, and miss those behind it.
     pub(crate) fn full_slots(&self) -> impl Iterator<Item = u64> {
         let head = self.head();
-        (0..=self.mask)
-            .map(move |ahead| head.wrapping_add(ahead))
-            .take_while(|at| self.is_filled(*at))
-            .map(|at| self.slot(at))
+        (0..=self.mask).map(|position| self.slot(position)).filter(move |slot| {
+            // takes: filled(stamp - 1)
+            self.memory.word(*slot).load(Acquire).wrapping_sub(head) as i64 > 0
+        })
     }
 }
