@@ -17,14 +17,14 @@ pub(crate) fn fence_after_update() {
 }
 
 /// The cheap side of a fence whose dear side is membarrier(2): only the compiler is held back. The model checker,
-/// which knows no membarrier, sees a fence on both sides.
+/// which knows no membarrier, sees a fence here and one there.
 #[inline(always)]
 pub(crate) fn fence_against_barrier() {
     #[cfg(not(loom))]
     std::sync::atomic::compiler_fence(Ordering::SeqCst);
     // orders: everything before it before everything behind it
     #[cfg(loom)]
-    fence(Ordering::SeqCst);
+    model::fence_by_barrier();
 }
 
 /// Loom's atomics, with threads that die before one of their operations, and a machine that can be made faulty.
@@ -71,6 +71,8 @@ mod model {
         Relaxed,
         /// Full fences order nothing.
         NoFence,
+        /// Membarrier is a fence for its caller, and for nobody else.
+        NoBarrier,
         /// A compare-and-swap replaces whatever it finds.
         BlindSwap,
         /// Sleepers are not woken.
@@ -102,6 +104,13 @@ mod model {
     pub(crate) fn fence(asked: Ordering) {
         if !has(Fault::NoFence) {
             atomic::fence(asked);
+        }
+    }
+
+    /// What membarrier(2) does to those who do not call it.
+    pub(crate) fn fence_by_barrier() {
+        if !has(Fault::NoBarrier) {
+            fence(Ordering::SeqCst);
         }
     }
 

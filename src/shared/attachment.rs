@@ -249,19 +249,12 @@ impl Attachment {
         if !self.segment.has_name() {
             return false;
         }
-        for _ in 0..ATTEMPTS {
-            let Some(seen) = self.shared.participants.attachments() else { return false };
-            self.reap();
-            if self.shared.participants.others(Some(self.me)) || keep() {
-                return false;
-            }
-            if self.shared.participants.retire(seen) {
-                // Whoever opens the name meanwhile finds it retired, and helps.
-                self.segment.unlink(REMOVAL.into()).ok();
-                return true;
-            }
+        let retired = self.shared.participants.retire_alone(self.me, || self.reap(), keep);
+        if retired {
+            // Whoever opens the name meanwhile finds it retired, and helps.
+            self.segment.unlink(REMOVAL.into()).ok();
         }
-        false
+        retired
     }
 
     /// Whether a message waits.

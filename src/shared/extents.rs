@@ -10,7 +10,7 @@
 use crate::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 use crate::error::{Error, Result};
 
-use super::layout::{self, CHUNK_BYTES, CHUNKS, EXTENT_BYTES, EXTENTS, Layout};
+use super::layout::{CHUNK_BYTES, CHUNKS, EXTENT_BYTES, EXTENTS, Layout};
 use super::memory::Memory;
 
 const FREE: u64 = 0;
@@ -225,9 +225,6 @@ impl Extents {
         // gives: backed; takes: backed (of the extents before)
         if at.compare_exchange(word, next, AcqRel, Relaxed).is_err() {
             return Ok(()); // another was faster: what he did counts
-        }
-        if reserved.is_ok() {
-            self.memory.word(layout::POOL_BYTES).fetch_add(extent.bytes(), Relaxed);
         }
         reserved
     }

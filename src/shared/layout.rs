@@ -6,7 +6,7 @@
 //!    384  tail hint                    one to one: the sender's cursor         fetch lines in pairs)
 //!    512  head hint                    one to one: the receiver's cursor
 //!    640  one to one: the shared head index
-//!    768  receiver sleeps   896  sender sleeps   1024  pool: sleepers, returned, trims
+//!    768  receiver sleeps   896  sender sleeps   1024  pool: sleepers, returned
 //!   4096  participants, 64 B each
 //!         endpoints, 8 B each
 //!         extents, 8 B each
@@ -79,8 +79,6 @@ pub(crate) const SENDER_SLEEPS: u64 = 896;
 pub(crate) const POOL_SLEEPERS: u64 = 1024;
 /// Chunks that came back from dead receivers (`ack=release`), at most; a hint.
 pub(crate) const RETURNED: u64 = 1152;
-/// Bytes of memory given to the pool's chunks, less what was punched out; for the status only.
-pub(crate) const POOL_BYTES: u64 = 1160;
 
 const TABLES_AT: u64 = 4096;
 pub(crate) const PLACE_BYTES: u64 = 64;

@@ -72,7 +72,7 @@ mod real {
             sys::futex::futex_wake_all(self.futex(offset));
         }
 
-        /// Makes every running peer pass a full barrier; false where the kernel refuses.
+        /// A full barrier for the caller and for every running peer; false where the kernel refuses.
         pub(crate) fn barrier(&self) -> bool {
             sys::futex::membarrier()
         }
@@ -132,8 +132,9 @@ mod model {
     use std::collections::BTreeMap;
 
     use loom::sync::{Condvar, Mutex};
+    use loom::thread::yield_now;
 
-    use crate::atomic::{AtomicU64, Ordering, step, wakes_are_lost};
+    use crate::atomic::{AtomicU64, Ordering, fence, step, wakes_are_lost};
     use crate::deadline::Deadline;
 
     /// The words of a segment that a model uses. An execution has one, which lasts until the next begins.
@@ -177,10 +178,13 @@ mod model {
             &self.words[&offset]
         }
 
-        /// Like the kernel: the comparison and the falling asleep are one step, seen from `wake`. A deadline never
-        /// passes in the model, so that a lost wake-up is a deadlock, which the checker reports.
-        pub(crate) fn sleep(&self, offset: u64, expected: u64, _until: Deadline) {
+        /// Like the kernel: the comparison and the falling asleep are one step, seen from `wake`. With a deadline
+        /// it may end at any moment; without one, a lost wake-up is a deadlock, which the checker reports.
+        pub(crate) fn sleep(&self, offset: u64, expected: u64, until: Deadline) {
             step();
+            if until != Deadline::Never {
+                return yield_now();
+            }
             let mut wakes = self.bed.0.lock().unwrap();
             if self.word(offset).peek() as u32 != expected as u32 {
                 return;
@@ -219,7 +223,10 @@ mod model {
             }
         }
 
+        /// A fence for the caller; the others' is where they leave it to the barrier.
         pub(crate) fn barrier(&self) -> bool {
+            // orders: as membarrier(2) does
+            fence(Ordering::SeqCst);
             true
         }
     }

@@ -238,11 +238,13 @@ impl Pair {
     pub(crate) fn sleep(&self, bed: Bed, until: Deadline, still: impl FnOnce() -> bool) -> bool {
         let flag = self.memory.word(bed.offset());
         flag.store(SLEEPS, Relaxed);
-        // orders: the flag before the look in `still`, and by the barrier in the other process its stamp before its
-        // look at the flag
-        fence(SeqCst);
-        if self.fence == Fence::Sleeper && !self.memory.barrier() {
-            return false;
+        // Both order the flag before the look in `still`.
+        match self.fence {
+            // orders: as above
+            Fence::Everyone => fence(SeqCst),
+            // And in the other process the stamp before its look at the flag.
+            Fence::Sleeper if self.memory.barrier() => {}
+            Fence::Sleeper => return false,
         }
         if still() {
             self.memory.sleep(bed.offset(), SLEEPS, until);

@@ -156,8 +156,8 @@ impl Participants {
     }
 
     /// Whether anybody but `me` takes part, as far as the words say.
-    pub(crate) fn others(&self, me: Option<Place>) -> bool {
-        self.taken().any(|place| place.word & 0xff == LIVE && Some(place.index) != me.map(|me| me.index))
+    fn others(&self, me: Place) -> bool {
+        self.taken().any(|place| place.word & 0xff == LIVE && place.index != me.index)
     }
 
     /// Whether the place is dead: its lock is free, and the word names it before and after.
@@ -209,6 +209,22 @@ impl Participants {
         // takes: announced, retired
         let seen = self.memory.word(layout::ATTACH).load(Acquire);
         (seen & RETIRED == 0).then_some(seen)
+    }
+
+    /// Retires the segment for ever if nobody beside `me` takes part and `keep` does not object. `reap` is done
+    /// before each look, so that the dead do not count.
+    pub(crate) fn retire_alone(&self, me: Place, reap: impl Fn() -> bool, keep: impl Fn() -> bool) -> bool {
+        for _ in 0..PATIENCE {
+            let Some(seen) = self.attachments() else { return false };
+            reap();
+            if self.others(me) || keep() {
+                return false;
+            }
+            if self.retire(seen) {
+                return true;
+            }
+        }
+        false
     }
 
     /// Retires the segment for ever, unless somebody attached since `seen`.

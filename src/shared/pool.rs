@@ -173,7 +173,6 @@ impl Pool {
             self.chunks.release(chunk);
             return Err(error);
         }
-        self.memory.word(layout::POOL_BYTES).fetch_add(bytes, Relaxed);
         chunk.word =
             self.chunks.mark_backed(chunk.id, chunk.word, true).map_err(|fault| backing.corrupt(fault.0))?;
         Ok(chunk)
@@ -222,7 +221,6 @@ impl Pool {
                     let offset = extent.chunk_offset(id);
                     let word = self.chunks.mark_backed(id, word, false)?;
                     backing.punch(offset, bytes);
-                    self.memory.word(layout::POOL_BYTES).fetch_sub(bytes, Relaxed);
                     self.chunks.release(Chunk { id, word, offset, len: 0 });
                 }
             }

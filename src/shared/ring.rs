@@ -16,9 +16,6 @@
 //! from its own copy. No user code runs between claim and commit, or while a slot is held: there is no other way
 //! for a slot to be held at all.
 
-#[cfg(not(loom))]
-use std::time::Instant;
-
 use crate::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
 use crate::atomic::fence;
 use crate::deadline::Deadline;
@@ -27,8 +24,7 @@ use super::Contradiction;
 use super::layout::{self, Layout, SLOT_MIN};
 use super::memory::Memory;
 use super::slot::{Slot, State};
-#[cfg(not(loom))]
-use super::wait::{NAP, Spinner, WATCH};
+use super::wait::{NAP, Spinner, nap_on_claim};
 
 /// How many messages ahead a line is fetched.
 const AHEAD: u64 = 8;
@@ -291,19 +287,15 @@ impl Ring {
     }
 
     /// Waits for a claim that stands in the way, and revokes it when that takes too long.
-    #[cfg(not(loom))]
     pub(crate) fn outwait(&self, found: Found, spinner: &Spinner) {
         let changed = || self.load(found.position) != found.word;
         if spinner.watch_claim(changed) {
             return;
         }
         // Where others sleep its owner is in the call that wakes them, and may be waiting for this very processor.
-        let end = Instant::now() + WATCH;
-        while found.word.waited_for() && Instant::now() < end {
-            self.memory.sleep(self.slot(found.position), found.word.0, NAP.into());
-            if changed() {
-                return;
-            }
+        let nap = || self.memory.sleep(self.slot(found.position), found.word.0, NAP.into());
+        if found.word.waited_for() && nap_on_claim(nap, changed) {
+            return;
         }
         self.revoke(found);
     }

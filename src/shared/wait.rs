@@ -21,8 +21,8 @@ pub(crate) enum WaitMode {
     Sleep,
 }
 
-/// Looks without a look at the clock.
-const SHORT: u32 = 64;
+/// Looks without a look at the clock; the model checker needs no second one.
+const SHORT: u32 = if cfg!(loom) { 1 } else { 64 };
 const BUDGET_MAX: Duration = Duration::from_micros(50);
 const BUDGET_MIN: Duration = Duration::from_micros(2);
 /// Somebody's claim in the way is watched for so long, then revoked.
@@ -101,18 +101,41 @@ impl Spinner {
 
     /// Watches a claim that stands in the way. False: revoke it.
     pub(crate) fn watch_claim(&self, mut done: impl FnMut() -> bool) -> bool {
-        let end = Instant::now() + CLAIM_PATIENCE;
-        loop {
+        within(CLAIM_PATIENCE, || {
             for _ in 0..SHORT {
                 if done() {
                     return true;
                 }
                 spin_loop();
             }
-            if Instant::now() >= end {
-                return done();
-            }
             std::thread::yield_now(); // its owner may be waiting for this processor
+            done()
+        })
+    }
+}
+
+/// Naps on a claim that stands in the way, time and again. False: revoke it.
+pub(crate) fn nap_on_claim(nap: impl Fn(), done: impl Fn() -> bool) -> bool {
+    within(WATCH, || {
+        nap();
+        done()
+    })
+}
+
+/// Whether it is `done` within that time.
+#[cfg(not(loom))]
+fn within(time: Duration, mut done: impl FnMut() -> bool) -> bool {
+    let end = Instant::now() + time;
+    while !done() {
+        if Instant::now() >= end {
+            return false;
         }
     }
+    true
+}
+
+/// In the model any time may pass between two looks.
+#[cfg(loom)]
+fn within(_time: Duration, mut done: impl FnMut() -> bool) -> bool {
+    done()
 }

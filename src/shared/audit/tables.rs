@@ -32,7 +32,6 @@ impl Audit<'_> {
             layout::TAIL,
             layout::HEAD,
             layout::POOL_SLEEPERS,
-            layout::POOL_BYTES,
         ];
         if config.peers == Peers::One {
             used.extend([layout::SHARED_HEAD, layout::RECEIVER_SLEEPS, layout::SENDER_SLEEPS]);

@@ -1,19 +1,15 @@
-//! Chunks and who waits for one.
-
-use std::sync::Arc;
+//! Whose a chunk is.
 
 use loom::thread::spawn;
 
 use crate::atomic::Fault;
 use crate::atomic::Ordering::{Relaxed, Release};
-use crate::deadline::Deadline;
 use crate::shared::chunks::{Chunk, Chunks, State};
 use crate::shared::extents::class_of;
 use crate::shared::layout::{self, Layout, Peers};
 use crate::shared::memory::Memory;
-use crate::shared::pool::{Loan, Pool};
 
-use super::{Supply, all, check, check_each_death, fails, layout as small, notices};
+use super::{all, check, check_each_death, layout as small, notices};
 
 /// READY, and one chunk.
 const EXTENT: u64 = 2;
@@ -34,7 +30,6 @@ fn segment() -> Segment {
     let words = [
         (layout::POOL_SLEEPERS, 0),
         (layout::RETURNED, 0),
-        (layout::POOL_BYTES, 0),
         (PLACE, 1),
         (layout.extents, EXTENT | u64::from(class) << 8),
         (layout.extents + 8, 0),
@@ -182,47 +177,4 @@ fn loom_chunks_return_from_the_dead() {
             assert!(held.len() == 1 && held[0].word.redelivered());
         }
     });
-}
-
-/// A sender waits for the chunk that a receiver releases; `recheck`: it looks again before it sleeps.
-fn sleeper(recheck: bool) -> impl Fn() {
-    move || {
-        let segment = segment();
-        let chunk = segment.loan(1).unwrap();
-        let (ours, theirs) = (segment.clone(), segment.clone());
-        let supply = Supply::of(100);
-        let sender = spawn(move || {
-            let mut pool = Pool::new(ours.memory, &ours.layout);
-            let (len, supply) = (ours.layout.config.memory_max, Arc::clone(&supply));
-            while let Loan::Exhausted = pool.loan(len, 2, &*supply).unwrap() {
-                if recheck {
-                    pool.wait(Deadline::Never, len, 2, &*supply).unwrap();
-                    continue;
-                }
-                let word = ours.memory.word(layout::POOL_SLEEPERS);
-                let seen = word.load(Relaxed);
-                if word.compare_exchange(seen, seen | 1, Relaxed, Relaxed).is_ok() {
-                    ours.memory.sleep(layout::POOL_SLEEPERS, seen | 1, Deadline::Never);
-                }
-            }
-        });
-        let receiver = spawn(move || theirs.chunks.release(chunk));
-        all([sender, receiver]);
-        assert!(segment.is(State::Loaned));
-    }
-}
-
-#[test]
-fn loom_pool_wakes_who_waits() {
-    check(20, sleeper(true));
-}
-
-#[test]
-fn loom_pool_needs_its_fences() {
-    notices(Fault::NoFence, sleeper(true));
-}
-
-#[test]
-fn loom_pool_needs_the_second_look() {
-    fails(sleeper(false));
 }

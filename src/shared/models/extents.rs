@@ -1,65 +1,112 @@
 //! Growing the pool.
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+
 use loom::thread::spawn;
 
 use crate::atomic::Fault;
 use crate::atomic::Ordering::Relaxed;
-use crate::error::Result;
-use crate::shared::extents::{Extent, Extents, class_of};
+use crate::error::{Error, Result};
+use crate::shared::extents::{Backing, Class, Extent, Extents, class_bytes, class_of};
 use crate::shared::layout::{self, Peers};
 use crate::shared::memory::Memory;
 
-use super::{Supply, all, check, check_each_death, layout as small, notices};
+use super::{all, check, check_each_death, layout as small, no_space, notices};
 
 /// One extent fits twice.
 const LEN: u64 = 64 << 10;
 
-fn extents() -> (Extents, Memory) {
+/// Memory that can be asked for so many times. What is reserved says so in its first word: whoever knows an extent
+/// sees it.
+#[derive(Clone)]
+struct Marked {
+    memory: Memory,
+    left: Arc<AtomicUsize>,
+}
+
+impl Backing for Marked {
+    fn reserve(&self, offset: u64, _len: u64) -> Result<()> {
+        let left = self.left.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1));
+        left.map_err(|_| no_space())?;
+        self.memory.word(offset).store(1, Relaxed);
+        Ok(())
+    }
+
+    fn punch(&self, _offset: u64, _len: u64) {}
+
+    fn corrupt(&self, problem: &str) -> Error {
+        panic!("{problem}")
+    }
+}
+
+fn extents(times: usize) -> (Extents, Marked) {
     let layout = small(Peers::Many, 2, 2);
     let table = (0..3).map(|index| layout.extents + index * layout::EXTENT_BYTES);
-    let memory = Memory::of_words(layout.length, table.chain([layout::POOL_BYTES]).map(|word| (word, 0)));
-    (Extents::new(memory, &layout), memory)
+    let bytes = [layout.chunks, layout.data, layout.data + LEN];
+    let memory = Memory::of_words(layout.length, table.chain(bytes).map(|word| (word, 0)));
+    (Extents::new(memory, &layout), Marked { memory, left: Arc::new(AtomicUsize::new(times)) })
 }
 
-fn grow(mut extents: Extents, supply: &Supply) -> (Result<bool>, Vec<Extent>) {
-    let grown = extents.grow(class_of(LEN), supply);
-    (grown, extents.known().to_vec())
+fn grow(mut extents: Extents, class: Class, supply: &Marked) -> (Result<bool>, Vec<Extent>) {
+    let grown = extents.grow(class, supply);
+    (grown, known(&extents, supply))
 }
 
-/// What everybody sees in the end: extents side by side, none counted twice.
-fn audit(mut extents: Extents, memory: Memory, supply: &Supply) -> Vec<Extent> {
-    extents.refresh(supply).unwrap();
+/// What a handle knows; its memory is there.
+fn known(extents: &Extents, supply: &Marked) -> Vec<Extent> {
     let known = extents.known().to_vec();
-    for pair in known.windows(2) {
-        assert_eq!(pair[0].first + pair[0].count, pair[1].first);
-        assert!(pair[0].offset + LEN * u64::from(pair[0].count) <= pair[1].offset);
-    }
-    let bytes: u64 = known.iter().map(|extent| LEN * u64::from(extent.count)).sum();
-    assert!(memory.word(layout::POOL_BYTES).load(Relaxed) <= bytes);
+    assert!(known.iter().all(|extent| supply.memory.word(extent.offset).load(Relaxed) == 1), "not backed");
     known
 }
 
-fn two_growers() {
-    let ((extents, memory), supply) = (extents(), Supply::of(100));
-    let growers = [(); 2].map(|()| {
-        let (extents, supply) = (extents.clone(), supply.clone());
-        spawn(move || grow(extents, &supply))
-    });
-    let seen = all(growers);
-    let known = audit(extents, memory, &supply);
-    for (grown, theirs) in seen {
-        assert!(grown.unwrap() && known.starts_with(&theirs) && !theirs.is_empty());
+/// What everybody sees in the end: extents side by side, and nothing of what anybody saw before has changed.
+fn audit(mut extents: Extents, supply: &Marked, seen: &[Vec<Extent>]) -> Vec<Extent> {
+    extents.refresh(supply).unwrap();
+    let known = known(&extents, supply);
+    for pair in known.windows(2) {
+        let end = pair[0].offset + class_bytes(pair[0].class) * u64::from(pair[0].count);
+        assert!(pair[0].first + pair[0].count == pair[1].first && end <= pair[1].offset);
+    }
+    assert!(seen.iter().all(|theirs| known.starts_with(theirs)), "an extent changed: {seen:?} {known:?}");
+    known
+}
+
+/// They want chunks of different sizes.
+fn two_growers(times: usize) -> impl Fn() {
+    move || {
+        let (extents, supply) = extents(times);
+        let growers = [LEN, LEN / 2].map(|len| {
+            let (extents, supply) = (extents.clone(), supply.clone());
+            spawn(move || grow(extents, class_of(len), &supply))
+        });
+        let (grown, seen): (Vec<_>, Vec<_>) = all(growers).into_iter().unzip();
+        let known = audit(extents, &supply, &seen);
+        if times == usize::MAX {
+            assert!(
+                grown.iter().all(|grown| matches!(grown, Ok(true)))
+                    && seen.iter().all(|theirs| !theirs.is_empty())
+            );
+        }
+        let refused = |grown: &Result<bool>| matches!(grown, Err(Error::NoSpace { .. }));
+        assert!(grown.iter().all(|grown| grown.is_ok() || refused(grown)));
+        assert!(times >= 2 || known.is_empty());
     }
 }
 
 #[test]
 fn loom_extents_grow_under_two() {
-    check(50, two_growers);
+    check(50, two_growers(usize::MAX));
 }
 
 #[test]
 fn loom_extents_need_their_comparison() {
-    notices(Fault::BlindSwap, two_growers);
+    notices(Fault::BlindSwap, two_growers(usize::MAX));
+}
+
+#[test]
+fn loom_extents_need_their_orderings() {
+    notices(Fault::Relaxed, two_growers(usize::MAX));
 }
 
 /// One dies while it grows: another finishes what it began.
@@ -67,16 +114,17 @@ fn loom_extents_need_their_comparison() {
 fn loom_extents_survive_a_grower() {
     check_each_death(50, |mortal| {
         move || {
-            let ((extents, memory), supply) = (extents(), Supply::of(100));
+            let (extents, supply) = extents(usize::MAX);
             let (ours, theirs, mortal) = (extents.clone(), extents.clone(), mortal.clone());
             let (our_supply, their_supply) = (supply.clone(), supply.clone());
-            let victim = spawn(move || drop(mortal.run(|| grow(ours, &our_supply))));
+            let victim = spawn(move || mortal.run(|| grow(ours, class_of(LEN), &our_supply).1));
             let witness = spawn(move || {
-                let (grown, known) = grow(theirs, &their_supply);
+                let (grown, known) = grow(theirs, class_of(LEN / 2), &their_supply);
                 assert!(grown.unwrap() && !known.is_empty());
+                known
             });
-            all([victim, witness]);
-            assert!(!audit(extents, memory, &supply).is_empty());
+            let (ours, theirs) = (victim.join().unwrap(), witness.join().unwrap());
+            assert!(!audit(extents, &supply, &[ours.unwrap_or_default(), theirs]).is_empty());
         }
     });
 }
@@ -85,19 +133,6 @@ fn loom_extents_survive_a_grower() {
 #[test]
 fn loom_extents_when_memory_runs_out() {
     for times in 0..6 {
-        check(20, move || {
-            let ((extents, memory), supply) = (extents(), Supply::of(times));
-            let growers = [(); 2].map(|()| {
-                let (extents, supply) = (extents.clone(), supply.clone());
-                spawn(move || grow(extents, &supply))
-            });
-            let seen = all(growers);
-            let known = audit(extents, memory, &supply);
-            for (grown, theirs) in seen {
-                assert!(known.starts_with(&theirs));
-                assert!(grown.is_err() || grown.unwrap());
-            }
-            assert!(times >= 2 || known.is_empty());
-        });
+        check(20, two_growers(times));
     }
 }

@@ -19,12 +19,16 @@
 //! and, behind the others' end, audits. Every model has a floor on the number of executions, and is run on a faulty machine
 //! ([`Fault`]) as well, or with a wrong caller: it has to notice.
 
+mod attachment;
 mod chunks;
 mod extents;
 mod pair;
 mod participants;
+mod pool;
+mod repair;
 mod ring;
 mod ring_crash;
+mod segment;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -41,13 +45,13 @@ use super::layout::{Ack, Config, Fence, Layout, Lifetime, Peers};
 
 const PREEMPTIONS: usize = 2;
 
-/// Explores all executions; gives their number.
-fn explore(model: impl Fn() + Send + Sync + 'static) -> usize {
+/// Explores all executions with so many preemptions; gives their number.
+fn explore(preemptions: usize, model: impl Fn() + Send + Sync + 'static) -> usize {
     let count = Arc::new(AtomicUsize::new(0));
     let counter = count.clone();
     let mut checker = loom::model::Builder::new();
-    let asked = std::env::var("NARROWS_PREEMPTIONS").ok().and_then(|text| text.parse().ok());
-    checker.preemption_bound = Some(asked.unwrap_or(PREEMPTIONS));
+    let more = std::env::var("NARROWS_MORE_PREEMPTIONS").ok().and_then(|text| text.parse().ok());
+    checker.preemption_bound = Some(preemptions + more.unwrap_or(0));
     checker.max_branches = 10_000;
     checker.check(move || {
         counter.fetch_add(1, Ordering::Relaxed);
@@ -58,21 +62,39 @@ fn explore(model: impl Fn() + Send + Sync + 'static) -> usize {
 
 /// Explores, and makes sure that it did.
 fn check(floor: usize, model: impl Fn() + Send + Sync + 'static) {
-    let executions = explore(model);
+    enough(floor, explore(PREEMPTIONS, model));
+}
+
+/// As above, for models that are large: with one preemption less.
+fn check_in_short(floor: usize, model: impl Fn() + Send + Sync + 'static) {
+    enough(floor, explore(PREEMPTIONS - 1, model));
+}
+
+fn enough(floor: usize, executions: usize) {
+    println!("{executions} executions");
     assert!(executions >= floor, "{executions} executions are too few to have checked anything");
+}
+
+/// Does something on a machine with that fault.
+fn on<T>(fault: Fault, work: impl FnOnce() -> T) -> T {
+    sabotage(Some(fault));
+    let result = work();
+    sabotage(None);
+    result
 }
 
 /// Makes sure that the model notices a faulty machine.
 fn notices(fault: Fault, model: impl Fn() + Send + Sync + 'static) {
-    sabotage(Some(fault));
-    let noticed = catch_unwind(AssertUnwindSafe(|| explore(model))).is_err();
-    sabotage(None);
+    let noticed = on(fault, || catch_unwind(AssertUnwindSafe(|| explore(PREEMPTIONS, model))).is_err());
     assert!(noticed, "{fault:?} went unnoticed");
 }
 
 /// Makes sure that the model fails where its participants are wrong.
 fn fails(model: impl Fn() + Send + Sync + 'static) {
-    assert!(catch_unwind(AssertUnwindSafe(|| explore(model))).is_err(), "what is wrong went unnoticed");
+    assert!(
+        catch_unwind(AssertUnwindSafe(|| explore(PREEMPTIONS, model))).is_err(),
+        "what is wrong went unnoticed"
+    );
 }
 
 /// A life that ends before each operation in turn.
@@ -83,6 +105,11 @@ struct Mortal {
 }
 
 impl Mortal {
+    /// Who lives through all.
+    fn never() -> Self {
+        Self { operations: usize::MAX, died: Arc::default() }
+    }
+
     /// `None`: it died.
     fn run<T>(&self, work: impl FnOnce() -> T) -> Option<T> {
         let result = lives_for(self.operations, work);
@@ -95,16 +122,30 @@ impl Mortal {
 
 /// One exploration for each operation before which the mortal can die. `floor` is for all together.
 fn check_each_death<M: Fn() + Send + Sync + 'static>(floor: usize, model: impl Fn(Mortal) -> M) {
+    check_deaths(PREEMPTIONS, floor, model);
+}
+
+/// As above, for models that are large: with one preemption less.
+fn check_each_death_in_short<M: Fn() + Send + Sync + 'static>(floor: usize, model: impl Fn(Mortal) -> M) {
+    check_deaths(PREEMPTIONS - 1, floor, model);
+}
+
+fn check_deaths<M: Fn() + Send + Sync + 'static>(
+    preemptions: usize,
+    floor: usize,
+    model: impl Fn(Mortal) -> M,
+) {
     let mut executions = 0;
     for operations in 0.. {
         let died = Arc::new(AtomicBool::new(false));
-        executions += explore(model(Mortal { operations, died: died.clone() }));
+        executions += explore(preemptions, model(Mortal { operations, died: died.clone() }));
         if !died.load(Ordering::Relaxed) {
             assert!(operations > 2, "nothing to die in");
+            println!("{operations} deaths");
             break;
         }
     }
-    assert!(executions >= floor, "{executions} executions are too few to have checked anything");
+    enough(floor, executions);
 }
 
 fn all<T>(threads: impl IntoIterator<Item = JoinHandle<T>>) -> Vec<T> {
@@ -130,6 +171,10 @@ fn layout(peers: Peers, slot_count: u64, capacity: u64) -> Layout {
     Layout { config, participants, endpoints, extents, slots, slot_count, chunks, data, length }
 }
 
+fn no_space() -> Error {
+    Error::NoSpace { what: "model".into(), supply: "memory".into(), hint: None }
+}
+
 /// Memory that can be asked for, and runs out after so many times.
 struct Supply(AtomicUsize);
 
@@ -142,11 +187,7 @@ impl Supply {
 impl Backing for Supply {
     fn reserve(&self, _offset: u64, _len: u64) -> Result<()> {
         let left = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
-        left.map(drop).map_err(|_| Error::NoSpace {
-            what: "model".into(),
-            supply: "memory".into(),
-            hint: None,
-        })
+        left.map(drop).map_err(|_| no_space())
     }
 
     fn punch(&self, _offset: u64, _len: u64) {}

@@ -2,34 +2,15 @@
 
 use std::sync::Arc;
 
-use loom::sync::Mutex;
 use loom::thread::spawn;
 
 use crate::atomic::Fault;
-use crate::error::Result;
 use crate::shared::layout::{self, Layout, Peers};
 use crate::shared::memory::Memory;
-use crate::shared::participants::{Identity, Locks, Participants, Place, Role};
+use crate::shared::participants::{Identity, Participants, Place, Role};
 
+use super::segment::Kernel;
 use super::{all, check, check_each_death, fails, layout as small, notices};
-
-/// What the kernel knows of the locks.
-struct Kernel(Mutex<[bool; 3]>);
-
-impl Locks for Kernel {
-    fn try_lock(&self, place: u16) -> Result<bool> {
-        let taken = &mut self.0.lock().unwrap()[usize::from(place)];
-        Ok(!std::mem::replace(taken, true))
-    }
-
-    fn unlock(&self, place: u16) {
-        self.0.lock().unwrap()[usize::from(place)] = false;
-    }
-
-    fn is_free(&self, place: u16) -> bool {
-        !self.0.lock().unwrap()[usize::from(place)]
-    }
-}
 
 #[derive(Clone)]
 struct Segment {
@@ -44,10 +25,7 @@ fn segment() -> Segment {
     let header = [layout::ATTACH, layout::SENDERS_EPOCH, layout::DEATHS];
     let words = header.into_iter().chain(places).chain(endpoints);
     let memory = Memory::of_words(layout.length, words.map(|word| (word, 0)));
-    Segment {
-        participants: Participants::new(memory, &layout),
-        kernel: Arc::new(Kernel(Mutex::new([false; 3]))),
-    }
+    Segment { participants: Participants::new(memory, &layout), kernel: Kernel::new() }
 }
 
 impl Segment {
@@ -55,24 +33,12 @@ impl Segment {
         self.participants.join(&*self.kernel, Identity::default()).unwrap().unwrap()
     }
 
-    /// Whether this one is the last, as [`Attachment`](crate::shared::attachment) decides it.
-    fn retire(&self, me: Place) -> bool {
-        while let Some(seen) = self.participants.attachments() {
-            if self.participants.others(Some(me)) {
-                return false;
-            }
-            if self.participants.retire(seen) {
-                return true;
-            }
-        }
-        false
-    }
-
+    /// Leaves; whether it was the last.
     fn leave(&self, me: Place) -> bool {
         let leaving = self.participants.leave(me);
-        let retired = self.retire(leaving);
+        let retired = self.participants.retire_alone(me, || false, || false);
         self.participants.free(leaving);
-        self.kernel.unlock(me.owner() - 1);
+        self.kernel.bury(me);
         retired
     }
 
@@ -99,6 +65,11 @@ fn two_newcomers() {
 #[test]
 fn loom_participants_have_places_of_their_own() {
     check(50, two_newcomers);
+}
+
+#[test]
+fn loom_participants_need_their_comparison() {
+    notices(Fault::BlindSwap, leaver_and_newcomer(true));
 }
 
 /// Of two who leave at once, exactly one is the last.
@@ -149,6 +120,11 @@ fn loom_participants_come_or_find_it_retired() {
 }
 
 #[test]
+fn loom_participants_need_their_orderings() {
+    notices(Fault::Relaxed, leaver_and_newcomer(true));
+}
+
+#[test]
 fn loom_participants_must_announce() {
     fails(leaver_and_newcomer(false));
 }
@@ -170,7 +146,7 @@ fn loom_participants_survive() {
                     ours.leave(me);
                 });
                 if lived.is_none() {
-                    ours.kernel.unlock(0);
+                    ours.kernel.bury_us();
                 }
                 ours.reap();
             });
@@ -187,4 +163,42 @@ fn loom_participants_survive() {
             assert_ne!(alive_at, Some(segment.participants.senders_epoch()), "the end is never seen");
         }
     });
+}
+
+/// Two repair one that died with an endpoint open. A successor takes its place, and keeps what it opens there.
+fn stale_repairers() {
+    let segment = segment();
+    let dead = segment.join();
+    segment.participants.open(Role::Sender, dead.owner(), None).unwrap();
+    segment.kernel.bury(dead);
+    let repairers = [(); 2].map(|()| {
+        let segment = segment.clone();
+        spawn(move || segment.reap())
+    });
+    let ours = segment.clone();
+    let successor = spawn(move || {
+        let me = ours.join();
+        (me, ours.participants.open(Role::Sender, me.owner(), Some(0)).is_ok())
+    });
+    all(repairers);
+    let (me, opened) = successor.join().unwrap();
+    assert!(segment.participants.taken().eq([me]), "robbed of a place");
+    let open = segment.participants.open_endpoints(Role::Sender).collect::<Vec<_>>();
+    assert_eq!(open, Vec::from_iter(opened.then_some(me.owner())), "robbed of an endpoint");
+    assert_eq!(segment.participants.deaths(), 1);
+}
+
+#[test]
+fn loom_participants_of_a_successor_are_its_own() {
+    check(100, stale_repairers);
+}
+
+#[test]
+fn loom_participants_of_a_successor_need_the_comparison() {
+    notices(Fault::BlindSwap, stale_repairers);
+}
+
+#[test]
+fn loom_participants_of_a_successor_need_their_orderings() {
+    notices(Fault::Relaxed, stale_repairers);
 }
