@@ -2,6 +2,12 @@
 //!
 //! ```text
 //! gates     one file or folder a gate: what is broken, what must hold, what was counted
+//! stage     channels, states, operations, survivors and their judgement
+//! tracer    a process that is stopped at an exact instruction
+//! walk      many cases, walked by one process a processor
+//! plan      what a run is asked to do
+//! atlas     addresses as names that the next run understands
+//! statistics  figures as people read them
 //! record    what a gate found: a row for each fault, kept in docs/reliability/
 //! chart     docs/reliability.md, made of the records
 //! ```
@@ -9,52 +15,31 @@
 //! `cargo xtask prove` runs every gate whole; `--sample` is the part that a change must pass.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+mod atlas;
 mod chart;
 mod gates;
+mod plan;
 mod random;
 mod record;
+mod stage;
+mod statistics;
+mod tracer;
+mod walk;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
-use clap::Parser;
 
 use gates::{GATES, Gate};
-
-/// Breaks narrows on purpose, in every way that its promises name, and counts what happens.
-#[derive(Debug, Parser)]
-#[command(name = "narrows-prove", bin_name = "cargo xtask prove", max_term_width = 110)]
-pub(crate) struct Plan {
-    /// Gates to run; all when none is named
-    #[arg(value_name = "GATE")]
-    gates: Vec<String>,
-    /// The part that fits into a change's tests, instead of the whole
-    #[arg(long)]
-    sample: bool,
-    /// Repeats a run's random choices
-    #[arg(long, value_name = "N")]
-    seed: Option<u64>,
-    /// How long the soak goes on [default: 60]
-    #[arg(long, value_name = "N")]
-    minutes: Option<u64>,
-    /// Only the cases whose name contains this
-    #[arg(long, value_name = "TEXT")]
-    only: Option<String>,
-    /// Keep what was found as a row of docs/reliability.md
-    #[arg(long)]
-    record: bool,
-    /// List the gates
-    #[arg(long)]
-    list: bool,
-}
+pub(crate) use plan::Plan;
 
 fn main() -> ExitCode {
     if let Some(code) = gates::soak::play_if_asked() {
         return code;
     }
-    let plan = Plan::parse();
+    let plan = Plan::from_arguments();
     match run(&plan) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
@@ -73,7 +58,9 @@ fn run(plan: &Plan) -> Result<bool> {
     }
     let mut broken = Vec::new();
     for gate in chosen(plan)? {
-        println!("== {}: {}", gate.name, gate.about);
+        if !walk::is_walker() {
+            println!("== {}: {}", gate.name, gate.about);
+        }
         let start = Instant::now();
         let record =
             (gate.run)(plan).with_context(|| format!("the gate {}", gate.name))?.after(start.elapsed());

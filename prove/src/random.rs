@@ -9,11 +9,6 @@ impl Random {
         Self(seed)
     }
 
-    /// A seed that nobody chose.
-    pub(crate) fn fresh_seed() -> u64 {
-        narrows_bench::clock::now_ns() % 1_000_000_007
-    }
-
     pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mixed = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);

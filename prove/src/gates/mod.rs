@@ -1,5 +1,6 @@
 //! The gates: each breaks something on purpose and says what held.
 
+mod kill;
 pub(crate) mod soak;
 
 use anyhow::Result;
@@ -16,8 +17,11 @@ pub(crate) struct Gate {
 }
 
 /// All gates, in the order of the chart.
-pub(crate) const GATES: &[Gate] = &[Gate {
-    name: "soak",
-    about: "An hour under full load: processes come, go, die and stop on channels of every kind at once; then the account.",
-    run: soak::run,
-}];
+pub(crate) const GATES: &[Gate] = &[
+    kill::GATE,
+    Gate {
+        name: "soak",
+        about: "An hour under full load: processes come, go, die and stop on channels of every kind at once; then the account.",
+        run: soak::run,
+    },
+];

@@ -76,7 +76,7 @@ struct Total {
 
 /// Runs the gate.
 pub(crate) fn run(plan: &crate::Plan) -> Result<Record> {
-    let seed = plan.seed.unwrap_or_else(Random::fresh_seed);
+    let seed = plan.seed();
     let (length, how) = match (plan.sample, plan.minutes) {
         (true, _) => (SAMPLE, "--sample".to_owned()),
         (false, minutes) => {

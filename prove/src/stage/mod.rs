@@ -1,0 +1,71 @@
+//! Where operations are interrupted: a channel in a known state, a victim, survivors, and the judgement.
+//!
+//! ```text
+//! mode        the kinds of channel
+//! message     what is sent, so that a torn or foreign one is seen
+//! operation   what a victim does: a few lines each
+//! state       what it finds: a few lines each
+//! site        one channel, who takes part, what must still come out of it
+//! verdict     what came out, held against what must
+//! ```
+//!
+//! A new operation is a row in `operation::OPERATIONS`, a new state one in `state::STATES`; every gate takes them from
+//! there, and the product is theirs to walk.
+
+mod crowd;
+mod message;
+mod mode;
+mod operation;
+mod site;
+mod state;
+mod verdict;
+
+pub(crate) use site::{Lore, Site};
+
+use mode::{MODES, Mode};
+use operation::{OPERATIONS, Operation};
+use state::{STATES, State};
+
+/// An operation, in a state, on a kind of channel.
+#[derive(Clone, Copy)]
+pub(crate) struct Scenario {
+    pub(crate) mode: &'static Mode,
+    pub(crate) state: &'static State,
+    pub(crate) operation: &'static Operation,
+}
+
+impl Scenario {
+    /// The whole product: what can be, and what cannot, with the reason.
+    pub(crate) fn all() -> (Vec<Self>, Vec<(Self, &'static str)>) {
+        let (mut fitting, mut left_out) = (Vec::new(), Vec::new());
+        for mode in MODES {
+            for state in STATES {
+                for operation in OPERATIONS {
+                    let scenario = Self { mode, state, operation };
+                    match scenario.misfit() {
+                        None => fitting.push(scenario),
+                        Some(reason) => left_out.push((scenario, reason)),
+                    }
+                }
+            }
+        }
+        (fitting, left_out)
+    }
+
+    fn misfit(&self) -> Option<&'static str> {
+        (self.state.misfit)(self.mode).or_else(|| (self.operation.misfit)(self.mode, self.state)).or_else(
+            || {
+                self.mode
+                    .one
+                    .then(|| self.state.holds)
+                    .flatten()
+                    .filter(|role| *role == self.operation.role)
+                    .map(|_| "its one end is another's")
+            },
+        )
+    }
+
+    pub(crate) fn name(&self) -> String {
+        format!("{}/{}/{}", self.mode.name, self.state.name, self.operation.name)
+    }
+}

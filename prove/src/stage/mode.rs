@@ -1,0 +1,44 @@
+//! The kinds of channel that operations are interrupted on.
+
+/// A kind of channel.
+#[derive(Debug)]
+pub(crate) struct Mode {
+    pub(crate) name: &'static str,
+    /// What stands behind the name in the address.
+    pub(crate) options: &'static str,
+    /// One sender and one receiver, no more.
+    pub(crate) one: bool,
+    /// Comes, goes and is looked at as that kind.
+    pub(crate) like: Option<&'static str>,
+    /// A message is consumed when its guard is dropped.
+    pub(crate) release: bool,
+}
+
+/// Messages that fit. Few, so that walks are short and wraps are near.
+pub(crate) const CAPACITY: usize = 4;
+
+const fn mode(name: &'static str, options: &'static str, one: bool, release: bool) -> Mode {
+    Mode { name, options, one, like: None, release }
+}
+
+pub(crate) const MODES: &[Mode] = &[
+    mode("many", "capacity=4,participants=8,memory_max=256K", false, false),
+    mode("lease", "capacity=4,participants=8,memory_max=256K,ack=release", false, true),
+    mode("one", "capacity=4,participants=8,memory_max=256K,peers=one", true, false),
+    Mode {
+        like: Some("as on `many`: the spare slot changes nothing of it"),
+        ..mode("spare", "capacity=3,participants=8,memory_max=256K", false, false)
+    },
+    Mode {
+        like: Some("as on `one`: the fence is one of waking"),
+        ..mode("fenced", "capacity=4,participants=8,memory_max=256K,peers=one,fence=everyone", true, false)
+    },
+    Mode {
+        like: Some("as on `one`: the slot's size changes nothing of it"),
+        ..mode("wide", "capacity=4,participants=8,memory_max=256K,peers=one,slot_bytes=4096", true, false)
+    },
+    Mode {
+        like: Some("as on `one` and `lease`"),
+        ..mode("one-lease", "capacity=4,participants=8,memory_max=256K,peers=one,ack=release", true, true)
+    },
+];

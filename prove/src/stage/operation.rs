@@ -1,0 +1,301 @@
+//! What a victim does. Adding one takes a function and a row.
+
+use std::any::Any;
+use std::time::Duration;
+
+use anyhow::Result;
+use narrows::{Deadline, Error, Receiver, Sender};
+
+use super::message::{self, LARGE, SMALL};
+use super::mode::Mode;
+use super::state::State;
+
+/// The end of the channel that an operation needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    Sender,
+    Receiver,
+    /// None: it looks or removes.
+    Nobody,
+}
+
+/// What an operation may have done when it is interrupted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Effect {
+    /// Nothing that a message shows.
+    Nothing,
+    /// Some of its first messages were sent: at most so many.
+    Adds(usize),
+    /// Some of the first messages were taken: at most so many.
+    Takes(usize),
+}
+
+/// Who does it, and with what.
+pub(crate) struct Part {
+    /// With all options.
+    pub(crate) address: String,
+    /// Numbers for the messages that it sends.
+    pub(crate) ids: Vec<u64>,
+}
+
+/// What came of an operation that ended.
+#[derive(Default)]
+pub(crate) struct Outcome {
+    pub(crate) error: Option<Error>,
+    /// The numbers of messages that were received, and whether they came again. `None`: torn.
+    pub(crate) received: Vec<(Option<u64>, bool)>,
+    /// What must not be dropped inside the operation.
+    pub(crate) kept: Vec<Box<dyn Any>>,
+}
+
+impl From<Result<(), Error>> for Outcome {
+    fn from(result: Result<(), Error>) -> Self {
+        Self { error: result.err(), ..Self::default() }
+    }
+}
+
+type Act = Box<dyn FnMut() -> Outcome>;
+
+pub(crate) struct Operation {
+    pub(crate) name: &'static str,
+    pub(crate) role: Role,
+    pub(crate) effect: Effect,
+    /// Why it makes no sense there.
+    pub(crate) misfit: fn(&Mode, &State) -> Option<&'static str>,
+    /// Prepares, and gives what is interrupted.
+    pub(crate) act: fn(Part) -> Result<Act>,
+}
+
+const fn operation(
+    name: &'static str,
+    role: Role,
+    effect: Effect,
+    act: fn(Part) -> Result<Act>,
+) -> Operation {
+    Operation { name, role, effect, misfit: |_, _| None, act }
+}
+
+pub(crate) const OPERATIONS: &[Operation] = &[
+    operation("send", Role::Sender, Effect::Adds(1), |part| send(part, 1, SMALL)),
+    operation("send_large", Role::Sender, Effect::Adds(1), |part| send(part, 1, LARGE)),
+    operation("send_many", Role::Sender, Effect::Adds(3), send_many),
+    operation("commit", Role::Sender, Effect::Adds(1), |part| commit(part, LARGE)),
+    operation("commit_small", Role::Sender, Effect::Adds(1), |part| commit(part, SMALL)),
+    Operation { misfit: needs_room, ..operation("abandon", Role::Sender, Effect::Nothing, abandon) },
+    Operation { misfit: needs_full, ..operation("send_asleep", Role::Sender, Effect::Adds(1), send_asleep) },
+    operation("recv", Role::Receiver, Effect::Takes(1), recv),
+    operation("recv_many", Role::Receiver, Effect::Takes(3), recv_many),
+    operation("recv_in_place", Role::Receiver, Effect::Takes(1), |part| in_place(part, true)),
+    operation("recv_and_hold", Role::Receiver, Effect::Takes(1), |part| in_place(part, false)),
+    Operation {
+        misfit: needs_empty,
+        ..operation("recv_asleep", Role::Receiver, Effect::Nothing, recv_asleep)
+    },
+    Operation {
+        misfit: needs_own_way,
+        ..operation("open_sender", Role::Sender, Effect::Nothing, open_sender)
+    },
+    Operation {
+        misfit: needs_own_way,
+        ..operation("open_receiver", Role::Receiver, Effect::Nothing, open_receiver)
+    },
+    Operation {
+        misfit: needs_own_way,
+        ..operation("close_sender", Role::Sender, Effect::Nothing, close_sender)
+    },
+    Operation {
+        misfit: needs_own_way,
+        ..operation("close_receiver", Role::Receiver, Effect::Nothing, close_receiver)
+    },
+    Operation {
+        misfit: needs_many,
+        ..operation("clone_sender", Role::Sender, Effect::Nothing, clone_sender)
+    },
+    Operation {
+        misfit: needs_many,
+        ..operation("clone_receiver", Role::Receiver, Effect::Nothing, clone_receiver)
+    },
+    Operation { misfit: needs_own_way, ..operation("status", Role::Nobody, Effect::Nothing, status) },
+];
+
+fn needs_room(_: &Mode, state: &State) -> Option<&'static str> {
+    state.exhausted.then_some("no chunk is left, and a loan waits for one without a bound")
+}
+
+fn needs_full(_: &Mode, state: &State) -> Option<&'static str> {
+    (!state.full).then_some("there is room: nobody sleeps")
+}
+
+fn needs_empty(_: &Mode, state: &State) -> Option<&'static str> {
+    (!state.empty).then_some("a message waits: nobody sleeps")
+}
+
+fn needs_own_way(mode: &Mode, _: &State) -> Option<&'static str> {
+    mode.like
+}
+
+fn needs_many(mode: &Mode, _: &State) -> Option<&'static str> {
+    if mode.one { Some("one to one, there is no second of a kind") } else { mode.like }
+}
+
+/// Long enough to fall asleep under a tracer, and to be killed asleep.
+const NAP: Duration = Duration::from_millis(30);
+
+fn sender(part: &Part) -> Result<Sender> {
+    Ok(Sender::open(part.address.as_str())?)
+}
+
+fn receiver(part: &Part) -> Result<Receiver> {
+    Ok(Receiver::open(part.address.as_str())?)
+}
+
+fn send(part: Part, count: usize, len: usize) -> Result<Act> {
+    let mut sender = sender(&part)?;
+    let messages: Vec<Vec<u8>> = part.ids[..count].iter().map(|id| message::write(*id, len)).collect();
+    Ok(Box::new(move || {
+        messages.iter().try_for_each(|message| sender.send_by(message, Deadline::Now)).into()
+    }))
+}
+
+fn send_many(part: Part) -> Result<Act> {
+    let mut sender = sender(&part)?;
+    let messages: Vec<Vec<u8>> = part.ids.iter().map(|id| message::write(*id, SMALL)).collect();
+    Ok(Box::new(move || {
+        let sent = sender.send_many(messages.iter().map(Vec::as_slice), Deadline::Now);
+        sent.map(|_| ()).into()
+    }))
+}
+
+fn commit(part: Part, len: usize) -> Result<Act> {
+    let mut sender = sender(&part)?;
+    let message = message::write(part.ids[0], len);
+    let mut loan = Some(sender.loan(len)?);
+    Ok(Box::new(move || {
+        let Some(mut loan) = loan.take() else { return Outcome::default() };
+        loan.write(&message);
+        sender.commit_by(loan, Deadline::Now).map_err(Error::from).into()
+    }))
+}
+
+fn abandon(part: Part) -> Result<Act> {
+    let mut sender = sender(&part)?;
+    Ok(Box::new(move || sender.loan(LARGE).map(drop).into()))
+}
+
+fn send_asleep(mut part: Part) -> Result<Act> {
+    part.address += ",wait=sleep";
+    let mut sender = sender(&part)?;
+    let message = message::write(part.ids[0], SMALL);
+    Ok(Box::new(move || sender.send_by(&message, NAP).into()))
+}
+
+/// What a look gave: a message, the end or nothing.
+fn note<M>(
+    outcome: &mut Outcome,
+    looked: Result<Option<M>, Error>,
+    read: impl FnOnce(&M) -> (Option<u64>, bool),
+) -> Option<M> {
+    match looked {
+        Ok(Some(message)) => {
+            outcome.received.push(read(&message));
+            return Some(message);
+        }
+        Ok(None) => {}
+        Err(error) => outcome.error = Some(error),
+    }
+    None
+}
+
+fn recv(part: Part) -> Result<Act> {
+    let mut receiver = receiver(&part)?;
+    Ok(Box::new(move || {
+        let mut outcome = Outcome::default();
+        let looked = receiver.recv_by(Deadline::Now);
+        let read = |message: &narrows::Received| (message::read(message), message.redelivered());
+        drop(note(&mut outcome, looked, read));
+        outcome
+    }))
+}
+
+fn recv_many(part: Part) -> Result<Act> {
+    let mut receiver = receiver(&part)?;
+    let mut places = vec![narrows::message::Bytes::default(); 3];
+    Ok(Box::new(move || {
+        let mut outcome = Outcome::default();
+        match receiver.recv_many(&mut places, Deadline::Now) {
+            Ok(count) => {
+                outcome.received = places[..count].iter().map(|bytes| (message::read(bytes), false)).collect()
+            }
+            Err(error) => outcome.error = Some(error),
+        }
+        outcome
+    }))
+}
+
+fn in_place(part: Part, released: bool) -> Result<Act> {
+    let mut receiver = receiver(&part)?;
+    Ok(Box::new(move || {
+        let mut outcome = Outcome::default();
+        let looked = receiver.recv_in_place(Deadline::Now);
+        let read =
+            |message: &narrows::channel::InPlace| (message::read(&message.to_owned()), message.redelivered());
+        if let Some(held) = note(&mut outcome, looked, read)
+            && !released
+        {
+            outcome.kept.push(Box::new(held));
+        }
+        outcome
+    }))
+}
+
+fn recv_asleep(mut part: Part) -> Result<Act> {
+    part.address += ",wait=sleep";
+    let mut receiver = receiver(&part)?;
+    Ok(Box::new(move || receiver.recv_by(NAP).map(drop).into()))
+}
+
+fn open_sender(part: Part) -> Result<Act> {
+    Ok(Box::new(move || kept(Sender::<[u8]>::open(part.address.as_str()))))
+}
+
+fn open_receiver(part: Part) -> Result<Act> {
+    Ok(Box::new(move || kept(Receiver::<[u8]>::open(part.address.as_str()))))
+}
+
+fn kept<T: Any>(made: Result<T, Error>) -> Outcome {
+    match made {
+        Ok(made) => Outcome { kept: vec![Box::new(made)], ..Outcome::default() },
+        Err(error) => Err(error).into(),
+    }
+}
+
+fn close_sender(part: Part) -> Result<Act> {
+    let mut sender = Some(sender(&part)?);
+    Ok(Box::new(move || {
+        drop(sender.take());
+        Outcome::default()
+    }))
+}
+
+fn close_receiver(part: Part) -> Result<Act> {
+    let mut receiver = Some(receiver(&part)?);
+    Ok(Box::new(move || {
+        drop(receiver.take());
+        Outcome::default()
+    }))
+}
+
+fn clone_sender(part: Part) -> Result<Act> {
+    let sender = sender(&part)?;
+    Ok(Box::new(move || kept(sender.try_clone())))
+}
+
+fn clone_receiver(part: Part) -> Result<Act> {
+    let receiver = receiver(&part)?;
+    Ok(Box::new(move || kept(receiver.try_clone())))
+}
+
+fn status(part: Part) -> Result<Act> {
+    let address: narrows::Address = part.address.parse()?;
+    Ok(Box::new(move || narrows::channel::status(&address).map(drop).into()))
+}

@@ -1,0 +1,493 @@
+//! One channel in a known state: who takes part in it, what must still come out of it, and what survivors do.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use narrows::channel::InPlace;
+use narrows::{Deadline, Error, Received, Receiver, Sender};
+
+use super::crowd::{BOUND, Report, Said, Sleeper, say};
+use super::message::{self, LARGE, SMALL};
+use super::mode::{CAPACITY, Mode};
+use super::operation::{Effect, OPERATIONS, Operation, Outcome, Part, Role};
+use super::state::State;
+use super::verdict::{Ledger, Verdict};
+use crate::tracer::{Place, Stop, Victim};
+
+/// So much of a segment is watched for changes: its tables, slots and first descriptors.
+const WATCHED: usize = 32 << 10;
+/// A sleeper that is owed something has it by then, whoever died: sleeps are bounded by 100 ms.
+const SLEEP_MAX: Duration = Duration::from_millis(400);
+/// Numbers for the messages of one victim.
+const VICTIM_IDS: usize = 3;
+
+/// What becomes of another that is interrupted while a state is arranged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fate {
+    Dead,
+    Stopped,
+    /// At the end of its operation, with what it has in its hands.
+    DeadBehind,
+    StoppedBehind,
+}
+
+/// Where operations change what others see, learnt once.
+#[derive(Default)]
+pub(crate) struct Lore(RefCell<HashMap<String, Place>>);
+
+/// A channel, its survivors, and the others.
+pub(crate) struct Site<'a> {
+    mode: &'static Mode,
+    state: &'static State,
+    lore: &'a Lore,
+    name: String,
+    sender: Option<Sender>,
+    receiver: Option<Receiver>,
+    held: Vec<InPlace>,
+    sleepers: Vec<Sleeper>,
+    stopped: Vec<(Victim, Report)>,
+    ids: u64,
+    ledger: Ledger,
+    /// The longest operation of a survivor since the victim's death.
+    longest: Duration,
+}
+
+/// A victim in front of its operation, and what it will say of it.
+pub(crate) struct Ready {
+    pub(crate) victim: Victim,
+    pub(crate) report: Report,
+}
+
+/// What survivors found.
+pub(crate) struct Settled {
+    pub(crate) verdict: Verdict,
+    pub(crate) longest: Duration,
+}
+
+impl<'a> Site<'a> {
+    /// Makes a channel and brings it into a state, with room for a victim of that role.
+    pub(crate) fn arrange(
+        mode: &'static Mode,
+        state: &'static State,
+        role: Role,
+        lore: &'a Lore,
+    ) -> Result<Self> {
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("narrows-prove-{}-{number}", std::process::id());
+        let mut site = Self {
+            mode,
+            state,
+            lore,
+            name,
+            sender: None,
+            receiver: None,
+            held: Vec::new(),
+            sleepers: Vec::new(),
+            stopped: Vec::new(),
+            ids: 0,
+            ledger: Ledger::default(),
+            longest: Duration::ZERO,
+        };
+        site.open_ends()?;
+        (state.arrange)(&mut site).with_context(|| format!("the state {}", state.name))?;
+        if mode.one {
+            site.make_way(role);
+        }
+        Ok(site)
+    }
+
+    /// The address with its options.
+    fn address(&self) -> String {
+        format!("shm:{},{}", self.name, self.mode.options)
+    }
+
+    fn bare(&self) -> Result<narrows::Address> {
+        Ok(format!("shm:{}", self.name).parse()?)
+    }
+
+    fn path(&self) -> PathBuf {
+        Path::new("/dev/shm").join(&self.name)
+    }
+
+    fn open_ends(&mut self) -> Result<()> {
+        if self.sender.is_none() {
+            self.sender = Some(Sender::open(self.address().as_str())?);
+        }
+        if self.receiver.is_none() {
+            self.receiver = Some(Receiver::open(self.address().as_str())?);
+        }
+        Ok(())
+    }
+
+    fn make_way(&mut self, role: Role) {
+        match role {
+            Role::Sender => self.sender = None,
+            Role::Receiver => self.receiver = None,
+            Role::Nobody => {}
+        }
+    }
+
+    fn sender(&mut self) -> Result<&mut Sender> {
+        self.sender.as_mut().context("this site has no sender")
+    }
+
+    fn receiver(&mut self) -> Result<&mut Receiver> {
+        self.receiver.as_mut().context("this site has no receiver")
+    }
+
+    fn id(&mut self) -> u64 {
+        self.ids += 1;
+        self.ids
+    }
+
+    // What states are made of.
+
+    /// Sends small messages that wait; fewer where fewer fit.
+    pub(super) fn send(&mut self, count: usize) -> Result<()> {
+        self.post(count, SMALL)
+    }
+
+    pub(super) fn send_large(&mut self, count: usize) -> Result<()> {
+        self.post(count, LARGE)
+    }
+
+    fn post(&mut self, count: usize, len: usize) -> Result<()> {
+        for _ in 0..count {
+            let id = self.id();
+            match self.sender()?.send_by(&message::write(id, len), Deadline::Now) {
+                Ok(()) => self.ledger.certain.push_back(id),
+                Err(Error::Full { .. }) if count == CAPACITY => break,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Small messages go through.
+    pub(super) fn pass(&mut self, count: usize) -> Result<()> {
+        self.pass_of(count, SMALL)
+    }
+
+    pub(super) fn pass_large(&mut self, count: usize) -> Result<()> {
+        self.pass_of(count, LARGE)
+    }
+
+    fn pass_of(&mut self, count: usize, len: usize) -> Result<()> {
+        for _ in 0..count {
+            let bytes = message::write(0, len);
+            self.sender()?.send_by(&bytes, Deadline::Now)?;
+            ensure!(
+                self.receiver()?.recv_by(Deadline::Now)?.is_some(),
+                "a message that was sent is not there"
+            );
+        }
+        Ok(())
+    }
+
+    /// Takes messages and keeps them in place until no chunk is left.
+    pub(super) fn hold_all_chunks(&mut self) -> Result<()> {
+        let bytes = message::write(0, LARGE);
+        loop {
+            match self.sender()?.send_by(&bytes, Deadline::Now) {
+                Ok(()) => {}
+                Err(Error::Full { .. }) => return Ok(()),
+                Err(error) => return Err(error.into()),
+            }
+            let held = self.receiver()?.recv_in_place(Deadline::Now)?;
+            self.held.push(held.context("a message that was sent is not there")?);
+        }
+    }
+
+    pub(super) fn sleep_receiver(&mut self) -> Result<()> {
+        if self.mode.one {
+            self.receiver = None;
+        }
+        self.sleepers.push(Sleeper::receiver(&self.address())?);
+        Ok(())
+    }
+
+    pub(super) fn sleep_sender(&mut self) -> Result<()> {
+        if self.mode.one {
+            self.sender = None;
+        }
+        let id = self.id();
+        self.ledger.possible.push(id);
+        self.sleepers.push(Sleeper::sender(&self.address(), id)?);
+        Ok(())
+    }
+
+    /// Another begins an operation and is interrupted behind its `change`th change (0: before it begins).
+    pub(super) fn strike(&mut self, operation: &str, change: usize, fate: Fate) -> Result<()> {
+        let operation =
+            OPERATIONS.iter().find(|known| known.name == operation).context("no such operation")?;
+        let Ready { mut victim, report } = self.ready(operation)?;
+        let victims = std::mem::take(&mut self.ledger.victims);
+        match operation.effect {
+            Effect::Adds(count) => self.ledger.possible.extend(&victims[..count]),
+            Effect::Takes(count)
+                if !self.mode.release || fate == Fate::Stopped || fate == Fate::StoppedBehind =>
+            {
+                let doubtful: Vec<u64> = self.ledger.certain.iter().copied().take(count).collect();
+                self.ledger.doubtful.extend(doubtful);
+            }
+            Effect::Takes(_) | Effect::Nothing => {}
+        }
+        match fate {
+            Fate::DeadBehind | Fate::StoppedBehind => victim.finish()?,
+            Fate::Dead | Fate::Stopped if change > 0 => self.advance(&mut victim, operation, change)?,
+            Fate::Dead | Fate::Stopped => {}
+        }
+        match fate {
+            Fate::Dead | Fate::DeadBehind => victim.kill(),
+            Fate::Stopped | Fate::StoppedBehind => self.stopped.push((victim, report)),
+        }
+        Ok(())
+    }
+
+    fn advance(&self, victim: &mut Victim, operation: &Operation, change: usize) -> Result<()> {
+        let key = format!("{}/{}/{}/{change}", self.mode.name, self.state.name, operation.name);
+        let known = self.lore.0.borrow().get(&key).copied();
+        if let Some(place) = known {
+            ensure!(victim.run_to(place)? == Stop::There, "{key}: another way was taken");
+            return Ok(());
+        }
+        let mut watch = self.watch();
+        let place = victim.advance(change, || watch.changed())?;
+        self.lore.0.borrow_mut().insert(key, place);
+        Ok(())
+    }
+
+    /// Somebody steps over the claim in the way.
+    pub(super) fn revoke(&mut self) -> Result<()> {
+        match self.receiver()?.recv_by(Deadline::Now) {
+            Err(Error::TimedOut { .. }) => Ok(()),
+            Ok(_) => bail!("there was a message"),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The survivors leave.
+    pub(super) fn desert(&mut self) -> Result<()> {
+        (self.sender, self.receiver) = (None, None);
+        Ok(())
+    }
+
+    // What gates do.
+
+    /// A victim in front of its operation.
+    pub(crate) fn ready(&mut self, operation: &Operation) -> Result<Ready> {
+        let ids: Vec<u64> = (0..VICTIM_IDS).map(|_| self.id()).collect();
+        self.ledger.victims.clone_from(&ids);
+        let part = Part { address: self.address(), ids };
+        let (report, writer) = Report::new()?;
+        let act = operation.act;
+        let victim = Victim::start(
+            || act(part),
+            |outcome: Outcome| {
+                // Nobody may be there to listen any more.
+                let _ = say(writer, &Said::from(&outcome));
+            },
+        )?;
+        Ok(Ready { victim, report })
+    }
+
+    /// What others see of the channel.
+    pub(crate) fn watch(&self) -> Watch {
+        Watch::new(self.path())
+    }
+
+    /// Survivors go on after the victim's end, until nothing waits and all are done; then the verdict.
+    ///
+    /// # Errors
+    /// Where they cannot.
+    pub(crate) fn settle(mut self, effect: Effect) -> Result<Settled> {
+        self.held.clear();
+        // Those who were there go on with what they have, then others come.
+        if self.mode.one {
+            self.succeed()?;
+        } else if self.sleepers.is_empty() {
+            self.drain()?;
+        }
+        self.rouse()?;
+        self.succeed()?;
+        self.drain()?;
+        self.resume()?;
+        self.drain()?;
+        let verdict = self.ledger.judge(effect);
+        self.fill_and_empty()?;
+        let longest = self.longest;
+        self.close()?;
+        Ok(Settled { verdict, longest })
+    }
+
+    /// Fresh ends beside the old ones, or in the place of the dead.
+    fn succeed(&mut self) -> Result<()> {
+        let start = Instant::now();
+        let asleep = |role: Role, sleepers: &[Sleeper]| sleepers.iter().any(|sleeper| sleeper.role == role);
+        if self.mode.one {
+            if self.sender.is_none() && !asleep(Role::Sender, &self.sleepers) {
+                self.sender = Some(Sender::open(self.address().as_str()).context("a successor opens")?);
+            }
+            if self.receiver.is_none() && !asleep(Role::Receiver, &self.sleepers) {
+                self.receiver = Some(Receiver::open(self.address().as_str()).context("a successor opens")?);
+            }
+        } else {
+            self.sender = Some(Sender::open(self.address().as_str()).context("a successor opens")?);
+            self.receiver = Some(Receiver::open(self.address().as_str()).context("a successor opens")?);
+        }
+        self.lasted(start);
+        Ok(())
+    }
+
+    fn lasted(&mut self, start: Instant) {
+        self.longest = self.longest.max(start.elapsed());
+    }
+
+    /// Takes all that is there.
+    fn drain(&mut self) -> Result<()> {
+        if self.receiver.is_none() {
+            return Ok(());
+        }
+        loop {
+            let start = Instant::now();
+            let came = self.receiver()?.recv_by(Deadline::Now);
+            self.lasted(start);
+            match came {
+                Ok(Some(message)) => self.came(&message),
+                Ok(None) | Err(Error::TimedOut { .. }) => return Ok(()),
+                Err(error) => return Err(error).context("a survivor receives"),
+            }
+        }
+    }
+
+    fn came(&mut self, message: &Received) {
+        let id = message::read(message);
+        if id != Some(0) {
+            self.ledger.came.push((id, message.redelivered()));
+        }
+    }
+
+    /// Those who sleep get what they wait for, and are done.
+    fn rouse(&mut self) -> Result<()> {
+        let sleepers = std::mem::take(&mut self.sleepers);
+        let (receivers, senders): (Vec<_>, Vec<_>) =
+            sleepers.into_iter().partition(|sleeper| sleeper.role == Role::Receiver);
+        let start = Instant::now();
+        for _ in &receivers {
+            self.feed(&receivers)?;
+        }
+        if !senders.is_empty() {
+            self.drain()?;
+        }
+        for sleeper in receivers.into_iter().chain(senders) {
+            let said = sleeper.done_within(BOUND).context("a sleeper is woken")?;
+            self.lasted(start);
+            self.ledger.elsewhere.extend(said.received);
+        }
+        Ok(())
+    }
+
+    /// Sends the sleeping receivers something, once they have what waits.
+    fn feed(&mut self, receivers: &[Sleeper]) -> Result<()> {
+        let address = self.bare()?;
+        let start = Instant::now();
+        let all_done = || receivers.iter().all(Sleeper::is_done);
+        while narrows::channel::status(&address)?.depth > 0 && !all_done() {
+            ensure!(start.elapsed() < SLEEP_MAX, "a message waits, and its receivers sleep on");
+            std::thread::yield_now();
+        }
+        if all_done() {
+            return Ok(());
+        }
+        let id = self.id();
+        let start = Instant::now();
+        self.sender()?.send_by(&message::write(id, SMALL), BOUND).context("a survivor sends")?;
+        self.lasted(start);
+        self.ledger.certain.push_back(id);
+        Ok(())
+    }
+
+    /// Those who were stopped go on and finish.
+    fn resume(&mut self) -> Result<()> {
+        for (victim, report) in std::mem::take(&mut self.stopped) {
+            victim.let_go()?.ends_within(BOUND).context("one who was stopped goes on")?;
+            self.ledger.elsewhere.extend(report.read()?.received);
+        }
+        Ok(())
+    }
+
+    /// Every slot, and a chunk for each, can be used again.
+    fn fill_and_empty(&mut self) -> Result<()> {
+        let capacity = narrows::channel::status(&self.bare()?)?.capacity;
+        for len in [SMALL, LARGE] {
+            for _ in 0..capacity {
+                let start = Instant::now();
+                self.sender()?.send_by(&message::write(0, len), Deadline::Now).context("a slot is lost")?;
+                self.lasted(start);
+            }
+            match self.sender()?.send_by(&message::write(0, len), Deadline::Now) {
+                Err(Error::Full { .. }) => {}
+                other => bail!("more fits than the capacity: {other:?}"),
+            }
+            for _ in 0..capacity {
+                let message = self.receiver()?.recv_by(Deadline::Now).context("a message is lost")?;
+                ensure!(message.is_some_and(|message| message::read(&message) == Some(0)), "it is another's");
+            }
+        }
+        Ok(())
+    }
+
+    /// All leave in order: nothing is left.
+    fn close(mut self) -> Result<()> {
+        self.desert()?;
+        ensure!(!self.path().exists(), "{} is left behind", self.path().display());
+        Ok(())
+    }
+}
+
+impl Drop for Site<'_> {
+    fn drop(&mut self) {
+        // Of a site that did not settle.
+        let _ = std::fs::remove_file(self.path());
+    }
+}
+
+/// What others see of a channel, before and after.
+pub(crate) struct Watch {
+    path: PathBuf,
+    file: Option<File>,
+    before: Vec<u8>,
+    now: Vec<u8>,
+}
+
+impl Watch {
+    fn new(path: PathBuf) -> Self {
+        let mut watch = Self { path, file: None, before: vec![0; WATCHED], now: vec![0; WATCHED] };
+        watch.changed();
+        watch
+    }
+
+    /// Whether it is another than when this was asked last.
+    pub(crate) fn changed(&mut self) -> bool {
+        if self.file.is_none() {
+            self.file = File::open(&self.path).ok();
+        }
+        let read = self.file.as_ref().and_then(|file| file.read_at(&mut self.now, 0).ok()).unwrap_or(0);
+        self.now[read..].fill(0);
+        let changed = self.now != self.before;
+        std::mem::swap(&mut self.now, &mut self.before);
+        changed
+    }
+
+    /// What they see now.
+    pub(crate) fn image(&self) -> &[u8] {
+        &self.before
+    }
+}
