@@ -4,7 +4,7 @@ use std::ops::Deref;
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use crate::error::Text;
+use crate::error::{Error, Text};
 
 /// A type that can be a channel's messages: `[u8]`, or any plain type of fixed layout
 /// ([`zerocopy`]'s `IntoBytes + FromBytes`: no pointers, no padding, every bit pattern valid).
@@ -40,7 +40,7 @@ pub trait Message {
 
 /// Somewhere a message's bytes can be copied to.
 pub trait Inbox {
-    /// Exactly `len` bytes to write to, or `None` where the type has another size.
+    /// Exactly `len` bytes to write to, or `None` where the type has another size, or where there is no memory.
     ///
     /// The bytes hold anything until they are written. Called again, it may return other memory.
     fn room(&mut self, len: usize) -> Option<&mut [u8]>;
@@ -95,13 +95,15 @@ impl std::fmt::Debug for Bytes {
 impl Inbox for Bytes {
     #[inline]
     fn room(&mut self, len: usize) -> Option<&mut [u8]> {
-        self.len = len;
         if len <= Self::INLINE {
+            self.len = len;
             return Some(&mut self.inline[..len]);
         }
         if self.heap.len() < len {
+            self.heap.try_reserve_exact(len - self.heap.len()).ok()?;
             self.heap.resize(len, 0);
         }
+        self.len = len;
         Some(&mut self.heap[..len])
     }
 }
@@ -162,13 +164,36 @@ impl<T: FromBytes + IntoBytes + Immutable + KnownLayout + Send> Message for T {
     }
 }
 
-/// The error of a message whose size does not fit the receiver's type.
+/// The error of a message that its receiver has no room for: its type has another size, or there is no memory.
 #[cold]
-pub(crate) fn wrong_size(what: &Text, found: u64, expected: Option<usize>) -> crate::Error {
-    crate::Error::Mismatch {
-        what: what.clone(),
-        option: "message size".into(),
-        theirs: format!("{found} bytes").into(),
-        ours: format!("{} bytes", expected.unwrap_or_default()).into(),
+pub(crate) fn wrong_size(what: &Text, found: u64, expected: Option<usize>) -> Error {
+    let what = what.clone();
+    match expected {
+        Some(expected) => Error::Mismatch {
+            what,
+            option: "message size".into(),
+            theirs: format!("{found} bytes").into(),
+            ours: format!("{expected} bytes").into(),
+        },
+        None => Error::NoSpace {
+            what,
+            supply: format!("memory of this process for a message of {found} bytes").into(),
+            hint: Some("receive it in place, or raise `ulimit -v`".into()),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_there_is_no_memory_for_is_refused_and_what_landed_before_stays() {
+        let mut bytes = Bytes::default();
+        bytes.room(3).unwrap().copy_from_slice(b"abc");
+        assert!(bytes.room(isize::MAX as usize).is_none());
+        assert_eq!(&*bytes, b"abc");
+        let error = wrong_size(&"shm:x".into(), 1 << 40, bytes.size());
+        assert!(matches!(error, Error::NoSpace { .. }), "{error}");
     }
 }

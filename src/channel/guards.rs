@@ -1,5 +1,6 @@
 //! Messages in a user's hands: [`Received`], [`InPlace`], [`Loan`].
 
+use std::alloc::{Layout, handle_alloc_error};
 use std::marker::PhantomData;
 use std::ops::Deref;
 
@@ -79,8 +80,10 @@ impl<T: Message + ?Sized> InPlace<T> {
     pub fn to_owned(&self) -> T::Owned {
         use crate::message::Inbox;
         let mut owned = T::empty();
-        if let Some(room) = owned.room(self.len()) {
-            self.read_at(0, room);
+        match owned.room(self.len()) {
+            Some(room) => self.read_at(0, room),
+            // A plain type has the size that was asked for; so there is no memory, as in `<[u8]>::to_owned`.
+            None => handle_alloc_error(Layout::array::<u8>(self.len()).unwrap_or(Layout::new::<u8>())),
         }
         owned
     }
