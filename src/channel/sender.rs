@@ -121,18 +121,29 @@ impl<T: Message + ?Sized> Sender<T> {
     }
 
     /// Borrows room for a message of `len` bytes in the channel's own memory, to be written where it will be read.
+    /// Waits as long as it takes where `memory_max` is used up.
     ///
     /// Any number of loans may be out; one that is dropped goes back.
     ///
     /// # Errors
-    /// `Unsupported` where the transport has no memory of its own; `TooLarge`, `NoSpace`; `Mismatch` where `T` has
-    /// another size.
+    /// As [`loan_by`](Self::loan_by), `Full` and `TimedOut` excepted.
     pub fn loan(&mut self, len: usize) -> Result<Loan<T>> {
+        self.loan_by(len, Deadline::Never)
+    }
+
+    /// [`loan`](Self::loan) with a deadline.
+    ///
+    /// # Errors
+    /// `Unsupported` where the transport has no memory of its own; `TooLarge`, `NoSpace`; `Mismatch` where `T` has
+    /// another size; `TimedOut` where `memory_max` stayed used up, `Full` at once with [`Deadline::Now`].
+    pub fn loan_by(&mut self, len: usize, deadline: impl Into<Deadline>) -> Result<Loan<T>> {
         if T::SIZE.is_some_and(|size| size != len) {
             return Err(wrong_size(&self.address.text(), len as u64, T::SIZE));
         }
         match &mut self.end {
-            SenderEnd::Shm(sender) => Ok(Loan { loan: sender.loan(len)?, type_: PhantomData }),
+            SenderEnd::Shm(sender) => {
+                Ok(Loan { loan: sender.loan(len, deadline.into())?, type_: PhantomData })
+            }
             SenderEnd::Other(_) => Err(unsupported(self.row, &self.address, Capability::InPlace)),
         }
     }

@@ -2,7 +2,7 @@
 
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::deadline::Deadline;
 use crate::error::{Error, Result, Text};
@@ -15,6 +15,37 @@ use crate::shared::participants::{Endpoint, Role};
 use crate::shared::repair::Structures;
 use crate::shared::wait::{IDLE, Spinner, WaitMode};
 use crate::sys::process::ProcessMark;
+
+/// How long an operation goes on where others change what it looks at, its deadline notwithstanding: what honest
+/// peers leave in the way is gone by then.
+const GRACE: Duration = Duration::from_millis(20);
+
+/// Ends an operation that finds no end by itself.
+#[derive(Default)]
+pub(super) struct Patience {
+    rounds: u32,
+    /// Until when others may stand in the way of what has no time left.
+    grace: Option<Instant>,
+}
+
+impl Patience {
+    /// Whether it is over, asked when something stood in the way and may be gone.
+    #[cold]
+    pub(super) fn is_over(&mut self, deadline: Deadline) -> bool {
+        if !deadline.is_over() {
+            return false;
+        }
+        let now = Instant::now();
+        now >= *self.grace.get_or_insert(now + GRACE)
+    }
+
+    /// The same, asked when there is news: the clock is looked at now and then.
+    #[inline]
+    pub(super) fn is_over_by_now(&mut self, deadline: Deadline) -> bool {
+        self.rounds = self.rounds.wrapping_add(1);
+        self.rounds.is_multiple_of(64) && self.is_over(deadline)
+    }
+}
 
 /// One thread's end of a channel, closed when dropped.
 pub(super) struct Handle {

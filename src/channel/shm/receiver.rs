@@ -21,7 +21,7 @@ use crate::shared::ring::{Cursor, Found, Front, Ring};
 use crate::shared::slot::About;
 use crate::shared::wait::WaitMode;
 
-use super::handle::Handle;
+use super::handle::{Handle, Patience};
 use super::sender::ShmSender;
 use super::waiting::IdleMemory;
 use crate::shared::held::{HeldChunk, HeldMessage};
@@ -198,6 +198,7 @@ impl ShmReceiver {
         mut deliver: impl FnMut(&mut Self, Message, Option<Found>) -> Result<Option<R>>,
     ) -> Result<Option<R>> {
         self.handle.check()?;
+        let mut patience = Patience::default();
         loop {
             if self.leased
                 && let Some(chunk) = self.returned()?
@@ -216,8 +217,12 @@ impl ShmReceiver {
                         return Ok(None);
                     }
                 }
+                Ok(Look::Again) if patience.is_over(deadline) => return Err(self.timed_out()),
                 Ok(Look::Again) => {}
                 Err(fault) => return Err(self.handle.corrupt(fault)),
+            }
+            if patience.is_over_by_now(deadline) {
+                return Err(self.timed_out());
             }
         }
     }

@@ -18,7 +18,7 @@ use crate::shared::ring::{Claim, Cursor, Ring};
 use crate::shared::slot::About;
 use crate::shared::wait::{WATCH, WaitMode};
 
-use super::handle::Handle;
+use super::handle::{Handle, Patience};
 use super::receiver::ShmReceiver;
 use crate::shared::held::ShmLoan;
 
@@ -131,6 +131,7 @@ impl ShmSender {
     /// Puts one payload into the next slot.
     #[inline(always)]
     fn post(&mut self, payload: Payload<'_>, deadline: Deadline) -> Result<()> {
+        let mut patience = Patience::default();
         loop {
             match &mut self.link {
                 Link::Many(ring, cursor) => match ring.claim(cursor, self.handle.me) {
@@ -138,11 +139,12 @@ impl ShmSender {
                         payload.write(&self.memory, ring.slot(claim.position), self.payload);
                         match ring.commit(claim) {
                             Ok(true) => return Ok(()),
+                            Ok(false) if patience.is_over(deadline) => return Err(self.timed_out()),
                             Ok(false) => continue, // revoked: it goes again, from our own copy
                             Err(fault) => return Err(self.handle.corrupt(fault)),
                         }
                     }
-                    Ok(obstacle) => self.wait_many(obstacle, deadline)?,
+                    Ok(obstacle) => self.wait_many(obstacle, &mut patience, deadline)?,
                     Err(fault) => return Err(self.handle.corrupt(fault)),
                 },
                 Link::One(pair, side) => {
@@ -194,12 +196,12 @@ impl ShmSender {
         }
     }
 
-    pub(crate) fn loan(&mut self, len: usize) -> Result<ShmLoan> {
+    pub(crate) fn loan(&mut self, len: usize, deadline: Deadline) -> Result<ShmLoan> {
         self.handle.check()?;
         if len < self.inline_end {
             return Ok(ShmLoan::private(len));
         }
-        let chunk = self.chunk(len as u64, Deadline::Never)?;
+        let chunk = self.chunk(len as u64, deadline)?;
         Ok(ShmLoan::chunk(self.handle.attachment.clone(), chunk))
     }
 
@@ -274,16 +276,16 @@ impl ShmSender {
     /// Waits until the obstacle may be gone.
     #[cold]
     #[inline(never)]
-    fn wait_many(&mut self, obstacle: Claim, deadline: Deadline) -> Result<()> {
+    fn wait_many(&mut self, obstacle: Claim, patience: &mut Patience, deadline: Deadline) -> Result<()> {
         let Link::Many(ring, _) = &self.link else { return Ok(()) };
         let found = match obstacle {
-            Claim::Claimed(_) | Claim::Lost if deadline.is_over() => return Err(self.timed_out()),
-            Claim::Claimed(_) | Claim::Lost => return Ok(()),
-            Claim::Blocked(found) => {
+            Claim::Full(found) if !patience.is_over_by_now(deadline) => found,
+            Claim::Blocked(found) if !patience.is_over(deadline) => {
                 ring.outwait(found, &self.handle.spinner);
                 return Ok(());
             }
-            Claim::Full(found) => found,
+            Claim::Claimed(_) | Claim::Lost if !patience.is_over(deadline) => return Ok(()),
+            _ => return Err(self.timed_out()),
         };
         if deadline == Deadline::Now {
             return Err(self.full());

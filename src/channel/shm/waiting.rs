@@ -133,7 +133,7 @@ impl ShmReceiver {
     }
 
     #[cold]
-    fn timed_out(&self) -> Error {
+    pub(super) fn timed_out(&self) -> Error {
         Error::TimedOut { what: self.handle.what.clone(), doing: "receiving from" }
     }
 }
