@@ -15,7 +15,7 @@ use crate::sys::process::{ProcessMark, process_name};
 use crate::sys::{clock, futex};
 
 use super::chunks::Chunks;
-use super::extents::{Backing, Extents};
+use super::extents::Backing;
 use super::layout::{self, Ack, Config, Fence, Layout, Lifetime, Peers};
 use super::memory::Memory;
 use super::participants::{Identity, Locks, Place};
@@ -199,7 +199,7 @@ impl Attachment {
         let place = match shared.participants.join(&segment, identity())? {
             Some(place) => place,
             None => {
-                shared.reap(&segment, None, &segment);
+                shared.reap(&segment, None);
                 let again = shared.participants.join(&segment, identity())?;
                 again.ok_or_else(|| full(address, layout.config.participants))?
             }
@@ -270,15 +270,13 @@ impl Attachment {
     /// With `ack=release`, whether a look through all chunks finds one.
     fn any_leased(&self, look: impl FnOnce(&Chunks, u32) -> bool) -> bool {
         self.shared.layout.config.ack == Ack::OnRelease && {
-            let mut extents = Extents::new(self.shared.memory, &self.shared.layout);
-            extents.refresh(&self.segment).ok();
-            look(&self.shared.chunks, extents.chunks_known())
+            look(&self.shared.chunks, self.shared.extents().chunks_known())
         }
     }
 
     /// Repairs what the dead held. True: somebody was dead.
     pub(crate) fn reap(&self) -> bool {
-        self.shared.reap(&self.segment, Some(self.me), &self.segment)
+        self.shared.reap(&self.segment, Some(self.me))
     }
 
     /// The process in which this was opened.

@@ -25,7 +25,8 @@ use crate::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use crate::atomic::{AtomicU64, fence_after_update};
 
 use super::Contradiction;
-use super::layout::{self, CHUNK_BYTES, CHUNKS, Layout};
+use super::extents::Extents;
+use super::layout::{self, CHUNK_BYTES, Layout};
 use super::memory::Memory;
 
 /// A chunk's word.
@@ -115,12 +116,11 @@ impl Chunk {
 pub(crate) struct Chunks {
     memory: Memory,
     at: u64,
-    data: u64,
 }
 
 impl Chunks {
     pub(crate) fn new(memory: Memory, layout: &Layout) -> Self {
-        Self { memory, at: layout.chunks, data: layout.data }
+        Self { memory, at: layout.chunks }
     }
 
     pub(super) fn descriptor(&self, id: u32) -> u64 {
@@ -194,35 +194,52 @@ impl Chunks {
         self.memory.prefetch_write(self.descriptor(id));
     }
 
-    /// QUEUED → HELD: takes the message that a slot names. `None`: it was taken before.
+    /// QUEUED → HELD: takes the message that a slot names, of one of the extents. `None`: it was taken before.
     #[inline]
-    pub(crate) fn hold(&self, reference: u64, me: u16) -> Result<Option<Chunk>, Contradiction> {
+    pub(crate) fn hold(
+        &self,
+        reference: u64,
+        me: u16,
+        extents: &mut Extents,
+    ) -> Result<Option<Chunk>, Contradiction> {
         let (id, version) = (reference as u32, (reference >> 32) as u32);
-        if u64::from(id) >= CHUNKS {
-            return Err(Contradiction("a slot names a chunk that cannot exist"));
+        if !extents.has_chunk(id)? {
+            return Err(Contradiction("a slot names a chunk that does not exist"));
         }
         let old = self.load(id);
         if old.version() != version || !old.is(State::Queued) {
             return Ok(None);
         }
-        self.hold_exactly(id, old, me)
+        self.hold_exactly(id, old, me, extents)
     }
 
-    fn hold_exactly(&self, id: u32, old: Word, me: u16) -> Result<Option<Chunk>, Contradiction> {
+    fn hold_exactly(
+        &self,
+        id: u32,
+        old: Word,
+        me: u16,
+        extents: &Extents,
+    ) -> Result<Option<Chunk>, Contradiction> {
         let word = old.next(State::Held, me);
         if !self.replace(id, old, word) {
             return Ok(None);
         }
         let at = self.descriptor(id);
         let (offset, len) = (self.memory.word(at + 8).load(Relaxed), self.memory.word(at + 16).load(Relaxed));
-        if offset < self.data || !self.memory.holds(offset, len) {
-            return Err(Contradiction("a chunk lies outside the segment"));
+        let chunk = Chunk { id, word, offset, len };
+        if extents.holds(&chunk) {
+            return Ok(Some(chunk));
         }
-        Ok(Some(Chunk { id, word, offset, len }))
+        self.release(chunk);
+        Err(Contradiction("a message lies outside its chunk"))
     }
 
     /// RETURNED → HELD: what a dead receiver did not release comes again.
-    pub(crate) fn hold_returned(&self, known: u32, me: u16) -> Result<Option<Chunk>, Contradiction> {
+    pub(crate) fn hold_returned(
+        &self,
+        me: u16,
+        extents: &mut Extents,
+    ) -> Result<Option<Chunk>, Contradiction> {
         let returned = self.memory.word(layout::RETURNED);
         if returned.load(Relaxed) == 0 {
             return Ok(None);
@@ -231,10 +248,11 @@ impl Chunks {
         // takes: returned; gives: returned. The fence orders: the clearing before the walk
         returned.swap(0, AcqRel);
         fence_after_update();
-        for id in 0..known {
+        extents.refresh()?;
+        for id in 0..extents.chunks_known() {
             let word = self.load(id);
             if word.is(State::Returned)
-                && let Some(chunk) = self.hold_exactly(id, word, me)?
+                && let Some(chunk) = self.hold_exactly(id, word, me, extents)?
             {
                 // gives: returned; more may be waiting
                 returned.store(1, Release);
@@ -255,10 +273,12 @@ impl Chunks {
     }
 
     /// Whether the message that a slot names still waits, and was not taken by one who then died.
-    pub(crate) fn is_queued(&self, reference: u64) -> bool {
+    pub(crate) fn is_queued(&self, reference: u64, known: u32) -> bool {
         let (id, version) = (reference as u32, (reference >> 32) as u32);
-        let word = self.load(id.min(CHUNKS as u32 - 1));
-        word.is(State::Queued) && word.version() == version
+        id < known && {
+            let word = self.load(id);
+            word.is(State::Queued) && word.version() == version
+        }
     }
 
     /// → FREE, and wakes senders that wait for a chunk.

@@ -1,15 +1,19 @@
 //! Extents: how the pool grows, without a lock and without a size set ahead.
 //!
 //! Extent `i` begins where `i - 1` ends, holds a power of two of chunks of one size class, and is named by one
-//! word: FREE → GROWING(class, count) → READY. Reserving its memory is idempotent, so whoever finds an extent
-//! GROWING finishes it, whether its first owner lives, is stopped or is dead; a failure sets it FREE again with
-//! the next version. Growing therefore has no owner, and a death leaves nothing to repair.
+//! word: FREE → GROWING(class, count) → READY. Reserving its memory is idempotent, so whoever wants to grow and finds
+//! an extent GROWING finishes it, whether its first owner lives, is stopped or is dead; a failure sets it FREE again
+//! with the next version. Growing therefore has no owner, and a death leaves nothing to repair. Who only looks stops
+//! there: behind it is nothing yet. A chunk too large to reserve in passing is not finished for another but taken
+//! back: its owner begins again, and what it reserved is still there.
 //!
 //! Fact **backed**: the extent's memory and its chunks' descriptors are reserved. Given by READY.
 
 use crate::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 use crate::error::{Error, Result};
 
+use super::Contradiction;
+use super::chunks::Chunk;
 use super::layout::{CHUNK_BYTES, CHUNKS, EXTENT_BYTES, EXTENTS, Layout};
 use super::memory::Memory;
 
@@ -25,10 +29,13 @@ const POWER_CLASSES: u32 = 9;
 const GROWTH_MAX: u64 = 16 << 20;
 const GROWTH_MIN: u64 = 64 << 10;
 /// How often others may be faster before it is a fault.
-const PATIENCE: u32 = 1000;
+const PATIENCE: u32 = 32;
 
 /// A size class.
 pub(crate) type Class = u8;
+
+/// The largest class that fits a segment.
+const CLASS_MAX: u8 = (POWER_CLASSES + (46 - 16) * 4 + 3) as u8;
 
 /// The smallest class whose chunks hold `len` bytes.
 pub(crate) fn class_of(len: u64) -> Class {
@@ -66,6 +73,11 @@ impl Extent {
         (u64::from(self.count) * class_bytes(self.class)).next_multiple_of(4096)
     }
 
+    /// Whether one growth may make it: some small chunks, or a single large one.
+    fn is_one_growth(&self) -> bool {
+        self.count == 1 || u64::from(self.count) <= GROWTH_MAX / class_bytes(self.class)
+    }
+
     /// Where a chunk of it lies.
     pub(crate) fn chunk_offset(&self, id: u32) -> u64 {
         self.offset + u64::from(id - self.first) * class_bytes(self.class)
@@ -82,6 +94,13 @@ pub(crate) enum Next {
     /// A word that no extent has.
     Wrong(u64),
 }
+
+/// What the word of an extent that came to nothing is next.
+fn freed(word: u64) -> u64 {
+    (word >> 32).wrapping_add(1) << 32 | FREE
+}
+
+const IMPOSSIBLE: Contradiction = Contradiction("an extent is impossible, or in no known state");
 
 /// Reserves memory of the segment; `punch` gives it back.
 pub(crate) trait Backing {
@@ -123,37 +142,25 @@ impl Extents {
 
     /// The extent that a word describes, behind those known; `None` where it would leave its bounds.
     fn described(&self, word: u64) -> Option<Extent> {
-        let class = (word >> 8) as Class;
-        let log_count = word >> 16 & 0xff;
-        if class_of(class_bytes(class.min(100))) != class || log_count > 20 {
+        let (class, log_count) = ((word >> 8) as Class, word >> 16 & 0xff);
+        if class > CLASS_MAX || log_count > 20 {
             return None;
         }
         let first = self.chunks_known();
         let offset = self.known.last().map_or(self.data, |last| last.offset + last.bytes());
         let extent = Extent { class, first, count: 1 << log_count, offset };
-        let fits = offset.checked_add(extent.bytes()).is_some_and(|end| end <= self.end)
+        let fits = extent.is_one_growth()
+            && offset.checked_add(extent.bytes()).is_some_and(|end| end <= self.end)
             && u64::from(first) + u64::from(extent.count) <= CHUNKS;
         fits.then_some(extent)
     }
 
-    /// Learns of extents that became READY; finishes one that is GROWING.
-    pub(crate) fn refresh(&mut self, backing: &dyn Backing) -> Result<()> {
-        for _ in 0..EXTENTS as u32 + PATIENCE {
-            match self.learn() {
-                Next::End => break,
-                Next::Growing(extent, word) => {
-                    // Where there is no room it is FREE again: trouble for whoever grows, not for who looks.
-                    match self.finish(extent, word, backing) {
-                        Ok(()) | Err(Error::NoSpace { .. }) => {}
-                        Err(error) => return Err(error),
-                    }
-                }
-                Next::Wrong(_) => {
-                    return Err(backing.corrupt("an extent is impossible, or in no known state"));
-                }
-            }
+    /// Learns of extents that became READY.
+    pub(crate) fn refresh(&mut self) -> Result<(), Contradiction> {
+        match self.learn() {
+            Next::Wrong(_) => Err(IMPOSSIBLE),
+            Next::End | Next::Growing(..) => Ok(()),
         }
-        Ok(())
     }
 
     /// Learns of extents that became READY, and says what stands behind them. Changes nothing.
@@ -171,43 +178,87 @@ impl Extents {
         Next::End
     }
 
+    /// The extent that a chunk is of, where it is known.
+    fn of_chunk(&self, id: u32) -> Option<&Extent> {
+        let behind = self.known.partition_point(|extent| extent.first <= id);
+        self.known[..behind].last().filter(|extent| id < extent.first + extent.count)
+    }
+
+    /// Whether there is such a chunk.
+    pub(crate) fn has_chunk(&mut self, id: u32) -> Result<bool, Contradiction> {
+        if id >= self.chunks_known() {
+            self.refresh()?;
+        }
+        Ok(id < self.chunks_known())
+    }
+
+    /// Whether a message may lie so: in the chunk that it says it is in.
+    pub(crate) fn holds(&self, chunk: &Chunk) -> bool {
+        self.of_chunk(chunk.id).is_some_and(|extent| {
+            chunk.offset == extent.chunk_offset(chunk.id) && chunk.len <= class_bytes(extent.class)
+        })
+    }
+
     /// Adds an extent of the class. `Ok(false)`: the segment's `memory_max` is reached.
     pub(crate) fn grow(&mut self, class: Class, backing: &dyn Backing) -> Result<bool> {
-        self.refresh(backing)?;
-        let index = self.known.len();
-        if index == EXTENTS as usize {
-            return Ok(false);
-        }
-        let size = class_bytes(class);
-        let owned: u64 = self.known.iter().filter(|extent| extent.class == class).map(Extent::bytes).sum();
-        let wanted = owned.clamp(GROWTH_MIN, GROWTH_MAX.max(size)).min(GROWTH_MAX).max(size) / size;
-        let mut log_count = wanted.ilog2();
+        let before = self.known.len();
+        let mut log_count = None;
         for _ in 0..PATIENCE {
-            // takes: backed
-            let old = self.memory.word(self.word_at(index)).load(Acquire);
-            if old & 0xff != FREE {
-                return self.refresh(backing).map(|()| true);
+            match self.learn() {
+                Next::Wrong(_) => return Err(backing.corrupt(IMPOSSIBLE.0)),
+                Next::Growing(extent, word) => {
+                    self.help(extent, word, backing)?;
+                    continue;
+                }
+                Next::End if self.known.len() > before => return Ok(true),
+                Next::End if self.known.len() == EXTENTS as usize => return Ok(false),
+                Next::End => {}
             }
+            let at = self.memory.word(self.word_at(self.known.len()));
+            // takes: backed
+            let old = at.load(Acquire);
             let version = (old >> 32).wrapping_add(1);
-            let word = GROWING | u64::from(class) << 8 | u64::from(log_count) << 16 | version << 32;
+            let log = *log_count.get_or_insert_with(|| self.growth(class).ilog2());
+            let word = GROWING | u64::from(class) << 8 | u64::from(log) << 16 | version << 32;
             let Some(extent) = self.described(word) else {
-                match log_count.checked_sub(1) {
-                    Some(fewer) => log_count = fewer,
+                match log.checked_sub(1) {
+                    Some(fewer) => log_count = Some(fewer),
                     None => return Ok(false),
                 }
                 continue;
             };
             // gives: backed (of the extents before); takes: backed
-            if self.memory.word(self.word_at(index)).compare_exchange(old, word, AcqRel, Relaxed).is_err() {
+            if old & 0xff != FREE || at.compare_exchange(old, word, AcqRel, Relaxed).is_err() {
                 continue;
             }
-            match (self.finish(extent, word, backing), log_count) {
-                (Ok(()), _) => return self.refresh(backing).map(|()| true),
-                (Err(Error::NoSpace { .. }), 1..) => log_count = 0,
-                (Err(error), _) => return Err(error),
+            match self.finish(extent, word, backing) {
+                Err(Error::NoSpace { .. }) if log > 0 => log_count = Some(0),
+                done => done?,
             }
         }
         Err(backing.corrupt("an extent changes without end"))
+    }
+
+    /// How many chunks the next extent of a class has: as many as there are, within bounds.
+    fn growth(&self, class: Class) -> u64 {
+        let size = class_bytes(class);
+        let owned: u64 = self.known.iter().filter(|extent| extent.class == class).map(Extent::bytes).sum();
+        owned.clamp(GROWTH_MIN, GROWTH_MAX).max(size) / size
+    }
+
+    /// Gets an extent that another began out of the way.
+    fn help(&self, extent: Extent, word: u64, backing: &dyn Backing) -> Result<()> {
+        if extent.bytes() > GROWTH_MAX {
+            let at = self.memory.word(self.word_at(self.known.len()));
+            // gives: nothing was done; takes: nothing
+            at.compare_exchange(word, freed(word), Relaxed, Relaxed).ok();
+            return Ok(());
+        }
+        match self.finish(extent, word, backing) {
+            // It is FREE again: there may be room for less.
+            Err(Error::NoSpace { .. }) => Ok(()),
+            done => done,
+        }
     }
 
     /// Reserves a GROWING extent and makes it READY, or FREE again where there is no room; unless another did.
@@ -219,7 +270,7 @@ impl Extents {
             .and_then(|()| backing.reserve(extent.offset, extent.bytes()));
         let next = match reserved {
             Ok(()) => word & !0xff | READY,
-            Err(_) => ((word >> 32) + 1) << 32 | FREE,
+            Err(_) => freed(word),
         };
         let at = self.memory.word(self.word_at(self.known.len()));
         // gives: backed; takes: backed (of the extents before)

@@ -324,6 +324,7 @@ fn read_config(memory: &Memory) -> Option<Config> {
     let sane = (1..=CAPACITY_MAX).contains(&capacity)
         && (SLOT_MIN..=SLOT_MAX).contains(&slot_bytes)
         && slot_bytes.is_multiple_of(SLOT_MIN)
+        && (peers == Peers::One || slot_bytes == SLOT_MIN)
         && capacity.checked_mul(slot_bytes).is_some_and(|bytes| bytes < 1 << 46)
         && (1..=PARTICIPANTS_MAX).contains(&participants)
         && endpoints >= 2

@@ -28,6 +28,8 @@ const GENERATION: u64 = 1 << 32;
 pub(super) const RETIRED: u64 = 1 << 63;
 /// How often others may be faster before the segment is looked for anew.
 const PATIENCE: u32 = 10_000;
+/// How often the last participant tries to retire the segment, while others come, go and die.
+const RETIREMENTS: u32 = 100;
 
 /// What the kernel knows of the places' locks.
 pub(crate) trait Locks {
@@ -214,9 +216,11 @@ impl Participants {
     /// Retires the segment for ever if nobody beside `me` takes part and `keep` does not object. `reap` is done
     /// before each look, so that the dead do not count.
     pub(crate) fn retire_alone(&self, me: Place, reap: impl Fn() -> bool, keep: impl Fn() -> bool) -> bool {
-        for _ in 0..PATIENCE {
+        for _ in 0..RETIREMENTS {
             let Some(seen) = self.attachments() else { return false };
-            reap();
+            if reap() {
+                continue; // there may be more of them
+            }
             if self.others(me) || keep() {
                 return false;
             }

@@ -17,6 +17,8 @@ use super::extents::{Backing, Class, Extents, class_bytes, class_of};
 use super::layout::{self, Layout};
 use super::memory::Memory;
 
+/// How often others may take all that it adds before it waits for a chunk like everybody.
+const ROUNDS: u32 = 16;
 /// How many of its own chunks a sender tries before it looks further.
 const TRIES: usize = 4;
 /// How many chunks of a class a sender remembers.
@@ -111,8 +113,8 @@ impl Pool {
     #[cold]
     fn search(&mut self, slot: usize, len: u64, me: u16, backing: &dyn Backing) -> Result<Loan> {
         let class = self.used[slot].class;
-        self.extents.refresh(backing)?;
-        for _ in 0..layout::EXTENTS {
+        self.extents.refresh().map_err(|fault| backing.corrupt(fault.0))?;
+        for _ in 0..ROUNDS {
             if let Some(chunk) = self.scan(slot, class, len, me) {
                 self.remember(slot, &chunk);
                 return Ok(Loan::Chunk(self.backed(chunk, class, backing)?));
@@ -202,9 +204,7 @@ impl Pool {
 
     /// Gives idle memory of large chunks back to the system.
     pub(crate) fn trim(&mut self, me: u16, backing: &dyn Backing) -> Result<(), Contradiction> {
-        if self.extents.refresh(backing).is_err() {
-            return Ok(());
-        }
+        self.extents.refresh()?;
         let mut kept = 0;
         for extent in self.extents.known().iter().filter(|extent| class_bytes(extent.class) >= TRIM_FROM) {
             let bytes = class_bytes(extent.class);

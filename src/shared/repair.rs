@@ -5,17 +5,22 @@
 //! then the place is looked at again, then the word is replaced.
 
 use std::collections::HashSet;
+use std::time::{Duration, Instant};
 
 use crate::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use super::chunks::Chunks;
-use super::extents::{Backing, Extents};
+use super::extents::Extents;
 use super::layout::{self, Ack, Layout, Peers};
 use super::memory::Memory;
 use super::pair::{Bed, Pair};
 use super::participants::{Locks, Participants, Place};
 use super::ring::Ring;
 use super::slot::About;
+
+/// How long one look for the dead may repair: whoever looks does so between operations that have deadlines. The
+/// model checker knows no time.
+const REPAIRS: Duration = if cfg!(loom) { Duration::MAX } else { Duration::from_millis(10) };
 
 /// All structures of a segment.
 #[derive(Clone)]
@@ -40,14 +45,17 @@ impl Structures {
         }
     }
 
-    /// Repairs what all dead participants held. True: there was one.
-    pub(crate) fn reap(&self, locks: &dyn Locks, me: Option<Place>, backing: &dyn Backing) -> bool {
-        let mut any = false;
+    /// Repairs what all dead participants held, as far as there is time: who looks next goes on. True: there was one.
+    pub(crate) fn reap(&self, locks: &dyn Locks, me: Option<Place>) -> bool {
+        let (mut any, start) = (false, Instant::now());
         let others = self.participants.taken().filter(|place| Some(place.owner()) != me.map(Place::owner));
         for place in others {
             if self.participants.is_dead(locks, place) {
-                self.repair(place, backing);
+                self.repair(place);
                 any = true;
+                if start.elapsed() > REPAIRS {
+                    break;
+                }
             }
         }
         if any {
@@ -57,21 +65,18 @@ impl Structures {
     }
 
     /// Repairs what one place held that died, or that leaves; frees it.
-    pub(crate) fn repair(&self, dead: Place, backing: &dyn Backing) {
+    pub(crate) fn repair(&self, dead: Place) {
         let still_dead = || self.participants.is(dead);
         if self.layout.config.peers == Peers::Many && !self.ring.reap(dead.owner(), still_dead) {
             return; // it stays dead, for the next who looks
         }
-        self.repair_chunks(dead, backing, &still_dead);
+        self.repair_chunks(dead, &still_dead);
         self.participants.reap_endpoints(dead, still_dead);
         self.participants.free(dead);
     }
 
-    fn repair_chunks(&self, dead: Place, backing: &dyn Backing, still_dead: &dyn Fn() -> bool) {
-        let mut extents = Extents::new(self.memory, &self.layout);
-        // What cannot be finished for want of memory holds no chunks yet.
-        extents.refresh(backing).ok();
-        let chunks = extents.chunks_known();
+    fn repair_chunks(&self, dead: Place, still_dead: &dyn Fn() -> bool) {
+        let chunks = self.extents().chunks_known();
         if chunks == 0 {
             return;
         }
@@ -86,6 +91,13 @@ impl Structures {
             // gives: returned
             self.memory.word(layout::RETURNED).store(1, Release);
         }
+    }
+
+    /// All extents that there are; behind a word that is no extent's, none can be found.
+    pub(crate) fn extents(&self) -> Extents {
+        let mut extents = Extents::new(self.memory, &self.layout);
+        extents.refresh().ok();
+        extents
     }
 
     /// The chunks that committed slots name.
@@ -118,8 +130,10 @@ impl Structures {
     /// Messages that wait in slots. A slot whose chunk was taken by one who then died counts no more; and where
     /// messages come and go during the walk, slots are found full that never were at the same time.
     pub(crate) fn depth(&self) -> u64 {
-        let waits =
-            |slot: &u64| self.named_chunk(*slot).is_none_or(|reference| self.chunks.is_queued(reference));
+        let known = self.extents().chunks_known();
+        let waits = |slot: &u64| {
+            self.named_chunk(*slot).is_none_or(|reference| self.chunks.is_queued(reference, known))
+        };
         (self.full_slots().filter(waits).count() as u64).min(self.layout.config.capacity)
     }
 }

@@ -373,8 +373,9 @@ impl Ring {
     /// look at a word, so that a successor in the same place is never robbed. False: others changed a slot at every
     /// step, and it may still name the dead.
     pub(crate) fn reap(&self, dead: u16, still_dead: impl Fn() -> bool) -> bool {
+        let mut steps = 0..self.patience();
         (0..self.count).all(|position| {
-            (0..self.patience()).any(|_| {
+            steps.any(|_| {
                 let word = self.load(position);
                 if word.owner() != dead || !still_dead() {
                     return true;

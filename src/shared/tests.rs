@@ -1,15 +1,18 @@
 //! What a death between two steps leaves behind, made step by step.
 
+use std::cell::Cell;
+
 use crate::address::Address;
 use crate::atomic::Ordering::Relaxed;
 use crate::segment::{Place, Segment};
 
+use super::extents::{Extents, class_of};
 use super::layout::{self, Ack, Config, Fence, Layout, Lifetime, Peers, SLOT_MIN};
 use super::memory::Memory;
 use super::pool::{Loan, Pool};
 use super::repair::Structures;
 use super::ring::{Claim, Cursor, Found, Front};
-use super::slot::About;
+use super::slot::{About, Slot, State};
 
 /// Who does what, as places name them.
 const SENDER: u16 = 1;
@@ -87,6 +90,48 @@ fn a_message_whose_taker_died_before_it_emptied_the_slot_does_not_wait() {
     shared.memory.word(slot + layout::payload_at(SLOT_MIN)).store(chunk.reference(), Relaxed);
     assert!(shared.ring.commit(found).is_ok_and(|sent| sent));
     assert_eq!(shared.depth(), 1);
-    assert!(shared.chunks.hold(chunk.reference(), RECEIVER).ok().flatten().is_some());
+    assert!(shared.chunks.hold(chunk.reference(), RECEIVER, &mut shared.extents()).ok().flatten().is_some());
     assert_eq!(shared.depth(), 0);
+}
+
+/// A slot that names the dead again after each repair is left to the next who looks: the work is bounded.
+#[test]
+fn a_walk_for_the_dead_ends_though_the_slots_change_at_every_step() {
+    let (_segment, shared) = stage(1024);
+    let claimed = Slot::new(State::Claimed, 0, VICTIM);
+    let steps = Cell::new(0);
+    shared.memory.word(shared.ring.slot(0)).store(claimed.0, Relaxed);
+    let broken = || {
+        let (step, slot) = (steps.get(), steps.get() / 10);
+        steps.set(step + 1);
+        for at in [slot, slot + 1] {
+            shared.memory.word(shared.ring.slot(at)).store(claimed.0, Relaxed);
+        }
+        true
+    };
+    assert!(!shared.ring.reap(VICTIM, broken));
+    assert!(steps.get() <= 5 * 1024, "{} steps", steps.get());
+}
+
+#[test]
+fn an_extent_that_no_growth_makes_is_none() {
+    let (_segment, shared) = stage(4);
+    let table = shared.layout.extents;
+    for (word, fits) in [
+        (2 | 3 << 16, true),                                      // eight chunks of 256 bytes
+        (2 | 13 << 16, false),                                    // more than `memory_max`
+        (2 | 255 << 8, false),                                    // no class
+        (2 | 40 << 16, false),                                    // no count
+        (2 | u64::from(class_of(1 << 20)) << 8, true),            // one chunk of 1 MiB
+        (2 | u64::from(class_of(1 << 20)) << 8 | 1 << 16, false), // two
+        (7, false),                                               // no state
+    ] {
+        shared.memory.word(table).store(word, Relaxed);
+        let mut extents = Extents::new(shared.memory, &shared.layout);
+        assert_eq!(
+            (extents.refresh().is_ok(), extents.known().len()),
+            (fits, usize::from(fits)),
+            "{word:#x}"
+        );
+    }
 }

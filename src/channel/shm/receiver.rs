@@ -43,6 +43,8 @@ pub(crate) struct ShmReceiver {
     pub(super) chunks: Chunks,
     /// Only to know the chunks, and to give idle memory back.
     pub(super) pool: Pool,
+    /// What memory the segment occupied when a message was last larger than that.
+    occupied: u64,
     /// The senders' epoch at which one was seen alive: nothing ended while it stands.
     pub(super) alive_at: u64,
     /// Messages received since there was none.
@@ -104,6 +106,7 @@ impl ShmReceiver {
             chunks,
             pool,
             handle,
+            occupied: 0,
             alive_at: 0,
             streak: 0,
             idle_memory: IdleMemory::None,
@@ -148,14 +151,31 @@ impl ShmReceiver {
         {
             return Ok(Look::Again); // what was read may be of another message
         }
-        if !about.is_chunk() {
-            return Err(Contradiction("a message is longer than its slot"));
-        }
-        let held = self.chunks.hold(reference, self.handle.me)?;
-        // Taken, by us or before by another who then died or was slow: the slot is free either way.
+        let held = match about.is_chunk() {
+            true => self.chunks.hold(reference, self.handle.me, &mut self.pool.extents),
+            false => Err(Contradiction("a message is longer than its slot")),
+        };
+        // Taken, by us or before by another who then died or was slow: the slot is free either way. So it is when
+        // what it says cannot be: the next message is none the worse for it.
         self.pass(found);
+        let Some(chunk) = held? else { return Ok(Look::Again) };
         self.idle_memory = IdleMemory::Fresh;
-        Ok(held.map_or(Look::Again, |chunk| Look::Message(Message::Chunk(chunk), None)))
+        self.vouch(chunk).map(|chunk| Look::Message(Message::Chunk(chunk), None))
+    }
+
+    /// Refuses a message that is longer than what memory there is: before room is made for its copy.
+    #[inline(always)]
+    fn vouch(&mut self, chunk: Chunk) -> Result<Chunk, Contradiction> {
+        if chunk.len > self.occupied {
+            // Where every way to the file is lost, the extents' word must do.
+            self.occupied =
+                self.handle.attachment.segment.metadata().map_or(u64::MAX, |metadata| metadata.allocated);
+            if chunk.len > self.occupied {
+                self.chunks.release(chunk);
+                return Err(Contradiction("a message is longer than the memory that there is"));
+            }
+        }
+        Ok(chunk)
     }
 
     /// Fetches all that a chunk's take and its first reading need, at once: one after the other each would wait.
@@ -232,9 +252,9 @@ impl ShmReceiver {
         if self.memory.word(layout::RETURNED).load(Relaxed) == 0 {
             return Ok(None);
         }
-        self.pool.extents.refresh(&self.handle.attachment.segment).ok();
-        let known = self.pool.extents.chunks_known();
-        self.chunks.hold_returned(known, self.handle.me).map_err(|fault| self.handle.corrupt(fault))
+        let held = self.chunks.hold_returned(self.handle.me, &mut self.pool.extents);
+        let vouched = held.and_then(|held| held.map(|chunk| self.vouch(chunk)).transpose());
+        vouched.map_err(|fault| self.handle.corrupt(fault))
     }
 
     #[inline]

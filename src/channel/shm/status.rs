@@ -15,6 +15,9 @@ use crate::shared::memory::Memory;
 use crate::shared::participants::{Participants, Role};
 use crate::shared::repair::Structures;
 
+/// How often removal tries to retire a segment to which others attach.
+const RETIREMENTS: u32 = 10_000;
+
 /// All channels in POSIX shared memory, and how many objects there may not be looked into.
 ///
 /// # Errors
@@ -178,7 +181,8 @@ pub fn remove(address: &Address) -> Result<()> {
     match Layout::read(&memory, segment.what()) {
         Ok(layout) => {
             let participants = Participants::new(memory, &layout);
-            while participants.attachments().is_some_and(|seen| !participants.retire(seen)) {}
+            // Bounded: whoever attaches without end finds its name gone all the same.
+            (0..RETIREMENTS).any(|_| participants.attachments().is_none_or(|seen| participants.retire(seen)));
         }
         Err(error @ Error::WrongKind { .. }) if !layout::is_ours(&memory) => return Err(error),
         Err(_) => {}

@@ -1,13 +1,19 @@
 //! What needs a look behind the handles.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::{ShmReceiver, ShmSender, attach};
 use crate::address::Address;
+use crate::atomic::Ordering::Relaxed;
 use crate::deadline::Deadline;
+use crate::error::{Error, Result};
 use crate::message::Bytes;
+use crate::shared::attachment::Attachment;
+use crate::shared::extents::class_of;
 use crate::shared::layout;
 use crate::shared::ring::Claim;
+use crate::shared::slot::{About, Slot, State};
 
 /// A participant that does not exist: nobody will ever commit what it claimed.
 const NOBODY: u16 = 0xfff;
@@ -35,4 +41,113 @@ fn whoever_is_behind_an_abandoned_claim_goes_on() {
         "behind an abandoned claim: median {:?}, p99 {:?}, worst {:?}",
         waits[100], waits[198], waits[199]
     );
+}
+
+/// One of each end, and what they share.
+fn pair_of(address: &str) -> (Arc<Attachment>, ShmSender, ShmReceiver) {
+    let (attachment, mode) = attach(&address.parse().unwrap(), Deadline::Never).unwrap();
+    let receiver = ShmReceiver::new(attachment.clone(), mode).unwrap();
+    let sender = ShmSender::new(attachment.clone(), mode).unwrap();
+    (attachment, sender, receiver)
+}
+
+fn recv(receiver: &mut ShmReceiver, deadline: impl Into<Deadline>) -> Result<Option<Bytes>> {
+    let mut inbox = Bytes::default();
+    Ok(receiver.recv(&mut inbox, deadline.into())?.map(|_| inbox))
+}
+
+fn is_corrupt<T>(result: Result<T>) -> bool {
+    matches!(result, Err(Error::Corrupt { .. }))
+}
+
+/// A peer puts ever more in the way: here so much at once that getting past all of it would take far too long.
+#[test]
+fn a_deadline_ends_what_a_peer_makes_go_on_and_on() {
+    // Messages that were taken already, each of which is passed over.
+    let count = 1 << 20;
+    let (attachment, mut sender, mut receiver) = pair_of("memfd:taken,peers=one,capacity=1048576");
+    sender.send(&[7; 5000], Deadline::Now).unwrap();
+    assert!(recv(&mut receiver, Deadline::Now).unwrap().is_some());
+    let (memory, pair) = (attachment.shared.memory, &attachment.shared.pair);
+    for position in 1..count {
+        memory.word(pair.slot(position)).store(position + 1, Relaxed);
+        memory.word(pair.slot(position) + 8).store(About::chunk().0, Relaxed);
+    }
+    assert!(matches!(recv(&mut receiver, Deadline::Now), Err(Error::TimedOut { .. })));
+    assert!(memory.word(layout::HEAD).load(Relaxed) < count, "it went past all of them");
+
+    // Claims that nobody will commit, each of which is watched for a while.
+    let (attachment, mut sender, mut receiver) = pair_of("memfd:claimed,capacity=65536");
+    let (memory, ring) = (attachment.shared.memory, &attachment.shared.ring);
+    let slots = || (0..65536).map(|position| ring.slot(position));
+    slots().for_each(|slot| memory.word(slot).store(Slot::new(State::Claimed, 0, NOBODY).0, Relaxed));
+    assert!(matches!(sender.send(b"x", Deadline::Now), Err(Error::TimedOut { .. })));
+    assert!(matches!(recv(&mut receiver, Deadline::Now), Err(Error::TimedOut { .. })));
+    assert!(slots().any(|slot| Slot(memory.word(slot).load(Relaxed)).is(State::Claimed)));
+}
+
+#[test]
+fn a_message_that_cannot_be_is_an_error_once_and_the_next_one_comes() {
+    let (attachment, mut sender, mut receiver) = pair_of("memfd:impossible");
+    let (memory, layout) = (attachment.shared.memory, attachment.shared.layout);
+    let large = vec![7; 5000];
+    sender.send(&large, Deadline::Now).unwrap();
+    assert_eq!(*recv(&mut receiver, Deadline::Now).unwrap().unwrap(), *large);
+    // Every chunk of the one extent, so that the next one is among them.
+    let descriptors = || (0..8).map(|id| layout.chunks + id * layout::CHUNK_BYTES);
+    for (word, value) in
+        [(8, layout.data + 1), (8, u64::MAX), (16, 9000), (16, layout.length), (16, u64::MAX)]
+    {
+        sender.send(&large, Deadline::Now).unwrap();
+        descriptors().for_each(|at| memory.word(at + word).store(value, Relaxed));
+        assert!(is_corrupt(recv(&mut receiver, Deadline::Now)), "{word}: {value:#x}");
+        sender.send(&large, Deadline::Now).unwrap();
+        assert_eq!(*recv(&mut receiver, Deadline::Now).unwrap().unwrap(), *large);
+    }
+    let before = attachment.segment.metadata().unwrap().allocated;
+    for (about, reference) in [
+        (About::chunk(), layout::CHUNKS - 1),
+        (About::chunk(), u64::MAX),
+        (About::inline(49), 0),
+        (About::inline(u32::MAX as usize), 0),
+    ] {
+        let position = memory.word(layout::TAIL).load(Relaxed);
+        sender.send(b"small", Deadline::Now).unwrap();
+        let slot = attachment.shared.ring.slot(position);
+        memory.word(slot + 8).store(about.0, Relaxed);
+        memory.word(slot + 16).store(reference, Relaxed);
+        assert!(is_corrupt(recv(&mut receiver, Deadline::Now)), "{:#x} {reference:#x}", about.0);
+        sender.send(b"the next", Deadline::Now).unwrap();
+        assert_eq!(&*recv(&mut receiver, Deadline::Now).unwrap().unwrap(), b"the next");
+    }
+    assert_eq!(attachment.segment.metadata().unwrap().allocated, before, "a look at nothing made something");
+}
+
+/// A gigabyte that one word speaks of is neither reserved by who finds it, nor room made for a message in it.
+#[test]
+fn memory_is_not_what_a_word_says() {
+    let (attachment, mut sender, mut receiver) = pair_of("memfd:hollow");
+    let (memory, layout) = (attachment.shared.memory, attachment.shared.layout);
+    let (giant, large) = (1 << 30, vec![7; 5000]);
+    let word = |state: u64| state | u64::from(class_of(giant)) << 8;
+    memory.word(layout.extents).store(word(1), Relaxed); // GROWING
+    sender.send(&large, Deadline::Now).unwrap();
+    assert_eq!(*recv(&mut receiver, Deadline::Now).unwrap().unwrap(), *large);
+    assert!(attachment.segment.metadata().unwrap().allocated < 16 << 20);
+
+    // A whole message of that length, in an extent that is said to be READY.
+    let (attachment, mut sender, mut receiver) = pair_of("memfd:hollow");
+    let memory = attachment.shared.memory;
+    let queued = 2 | 1 << 32;
+    for (at, value) in [(layout.extents, word(2)), (layout.chunks, queued), (layout.chunks + 8, layout.data)]
+    {
+        memory.word(at).store(value, Relaxed);
+    }
+    memory.word(layout.chunks + 16).store(giant, Relaxed);
+    sender.send(b"small", Deadline::Now).unwrap();
+    let slot = attachment.shared.ring.slot(0);
+    memory.word(slot + 8).store(About::chunk().0, Relaxed);
+    memory.word(slot + 16).store(1 << 32, Relaxed);
+    assert!(is_corrupt(recv(&mut receiver, Deadline::Now)));
+    assert!(attachment.segment.metadata().unwrap().allocated < 16 << 20);
 }

@@ -314,7 +314,7 @@ fn sound_segments_are_found_sound() {
         (0..capacity / 2).for_each(|_| stage.recv());
         sound(&stage, "half empty");
         (0..capacity - capacity / 2).for_each(|_| stage.recv());
-        let loan = stage.sender.loan(5000).unwrap();
+        let loan = stage.sender.loan(5000, Deadline::Now).unwrap();
         stage.send(9000);
         let held = stage.receiver.recv_in_place(Deadline::Now, None).unwrap();
         sound(&stage, "loaned and held");

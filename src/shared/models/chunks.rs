@@ -4,8 +4,9 @@ use loom::thread::spawn;
 
 use crate::atomic::Fault;
 use crate::atomic::Ordering::{Relaxed, Release};
+use crate::shared::Contradiction;
 use crate::shared::chunks::{Chunk, Chunks, State};
-use crate::shared::extents::class_of;
+use crate::shared::extents::{Extents, class_of};
 use crate::shared::layout::{self, Layout, Peers};
 use crate::shared::memory::Memory;
 
@@ -56,6 +57,14 @@ impl Segment {
         chunk.reference()
     }
 
+    fn extents(&self) -> Extents {
+        Extents::new(self.memory, &self.layout)
+    }
+
+    fn hold(&self, reference: u64, me: u16) -> Result<Option<Chunk>, Contradiction> {
+        self.chunks.hold(reference, me, &mut self.extents())
+    }
+
     fn is(&self, state: State) -> bool {
         self.chunks.load(0).is(state)
     }
@@ -69,14 +78,14 @@ fn two_receivers() {
         let segment = segment.clone();
         spawn(move || {
             // Its reference is known before it is there: the versions count from 1.
-            let held = segment.chunks.hold(1 << 32, me).unwrap()?;
+            let held = segment.hold(1 << 32, me).unwrap()?;
             assert_eq!((held.offset, held.len), (segment.layout.data, segment.layout.config.memory_max));
             Some(segment.memory.word(held.offset).load(Relaxed))
         })
     });
     let reference = spawn(move || sender.send(3, 7)).join().unwrap();
     let taken: Vec<u64> = all(threads).into_iter().flatten().collect();
-    let left = segment.chunks.hold(reference, 4).unwrap();
+    let left = segment.hold(reference, 4).unwrap();
     assert!(taken == [7] && left.is_none() || taken.is_empty() && left.is_some());
 }
 
@@ -140,7 +149,7 @@ fn loom_chunks_survive_their_holders() {
             let victim = spawn(move || {
                 mortal.run(|| {
                     let reference = ours.send(1, 7);
-                    let chunk = ours.chunks.hold(reference, 1).unwrap().unwrap();
+                    let chunk = ours.hold(reference, 1).unwrap().unwrap();
                     ours.chunks.release(chunk);
                 });
                 ours.chunks.reap(0, 1, false, &|_| false, &|| true);
@@ -161,7 +170,7 @@ fn loom_chunks_return_from_the_dead() {
         move || {
             let segment = segment();
             let reference = segment.send(1, 7);
-            segment.chunks.hold(reference, 2).unwrap().unwrap();
+            segment.hold(reference, 2).unwrap().unwrap();
             let (ours, theirs, mortal) = (segment.clone(), segment.clone(), mortal.clone());
             let repairers = spawn(move || {
                 mortal.run(|| ours.chunks.reap(0, 2, true, &|_| false, &|| true));
@@ -169,10 +178,10 @@ fn loom_chunks_return_from_the_dead() {
                 // As the repair of a place ends.
                 ours.memory.word(layout::RETURNED).store(1, Release); // gives: returned
             });
-            let receiver = spawn(move || theirs.chunks.hold_returned(1, 3).unwrap());
+            let receiver = spawn(move || theirs.chunks.hold_returned(3, &mut theirs.extents()).unwrap());
             all([repairers]);
             let first = receiver.join().unwrap();
-            let second = segment.chunks.hold_returned(1, 4).unwrap();
+            let second = segment.chunks.hold_returned(4, &mut segment.extents()).unwrap();
             let held = Vec::from_iter(first.into_iter().chain(second));
             assert!(held.len() == 1 && held[0].word.redelivered());
         }

@@ -62,7 +62,7 @@ fn known(extents: &Extents, supply: &Marked) -> Vec<Extent> {
 
 /// What everybody sees in the end: extents side by side, and nothing of what anybody saw before has changed.
 fn audit(mut extents: Extents, supply: &Marked, seen: &[Vec<Extent>]) -> Vec<Extent> {
-    extents.refresh(supply).unwrap();
+    extents.refresh().unwrap();
     let known = known(&extents, supply);
     for pair in known.windows(2) {
         let end = pair[0].offset + class_bytes(pair[0].class) * u64::from(pair[0].count);

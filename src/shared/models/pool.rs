@@ -220,7 +220,8 @@ fn trimmer(mortal: Mortal, careful: bool, until: Deadline) -> impl Fn() {
         let sender = spawn(move || {
             for value in 7..=8 {
                 let reference = theirs.send(1, value, until);
-                let held = theirs.pool().chunks.hold(reference, 3).unwrap().expect("a message is lost");
+                let Pool { chunks, mut extents, .. } = theirs.pool();
+                let held = chunks.hold(reference, 3, &mut extents).unwrap().expect("a message is lost");
                 assert_eq!(theirs.value(held), value, "a message is punched out");
                 theirs.pool().chunks.release(held);
             }

@@ -151,7 +151,7 @@ impl Segment {
 
     /// Repairs what the dead left, for the one in this place.
     pub(super) fn reap(&self, me: Option<Place>) -> bool {
-        self.shared.reap(&*self.kernel, me, &*self.supply)
+        self.shared.reap(&*self.kernel, me)
     }
 
     pub(super) fn tail(&self) -> End {
@@ -256,7 +256,7 @@ impl Segment {
             if found.is_some_and(|found| self.shared.ring.load(found.position) != found.word) {
                 continue;
             }
-            let held = self.shared.chunks.hold(word, me).unwrap();
+            let held = self.shared.chunks.hold(word, me, &mut self.shared.extents()).unwrap();
             self.pass(head, found);
             if let Some(chunk) = held {
                 return Some((self.memory.word(chunk.offset).load(Relaxed), Some(chunk)));
