@@ -1,0 +1,168 @@
+//! The gates that a mutant must pass through: what is built for each, and which tests it has.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+/// One binary of tests, from the cheapest to the dearest.
+pub(crate) struct Gate {
+    pub(crate) name: &'static str,
+    build: &'static [&'static str],
+    /// The model checker's: its executions are the same each time.
+    pub(crate) is_model: bool,
+    /// Whether a test of it is one.
+    counts: fn(&str) -> bool,
+}
+
+/// All gates.
+pub(crate) const GATES: &[Gate] = &[
+    Gate {
+        name: "loom",
+        build: &["test", "--release", "--lib"],
+        is_model: true,
+        // Those that need something sabotage the model by themselves.
+        counts: |test| test.contains("loom_") && !["_need", "_must_"].iter().any(|word| test.contains(word)),
+    },
+    Gate { name: "unit", build: &["test", "--lib"], is_model: false, counts: |_| true },
+    Gate {
+        name: "crash",
+        build: &["test", "--test", "crash"],
+        is_model: false,
+        // What things cost is no question of right or wrong.
+        counts: |test| !test.starts_with("cost::"),
+    },
+    Gate {
+        name: "conformance",
+        build: &["test", "--test", "conformance"],
+        is_model: false,
+        counts: |test| test.starts_with("shm") || test.starts_with("memfd") || test.starts_with("file"),
+    },
+];
+
+impl Gate {
+    pub(crate) fn find(name: &str) -> Result<&'static Self> {
+        let names = || GATES.iter().map(|gate| gate.name).collect::<Vec<_>>().join(", ");
+        GATES
+            .iter()
+            .find(|gate| gate.name == name)
+            .with_context(|| format!("there is no gate {name}; there are: {}", names()))
+    }
+
+    fn cargo(&self, tree: &Path, target: &Path) -> Command {
+        let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        // The dependencies are those of the workspace's own builds.
+        let (flags, target) =
+            if self.is_model { ("--cfg loom", target.join("loom")) } else { ("", target.to_owned()) };
+        cargo.current_dir(tree).env("CARGO_TARGET_DIR", target);
+        if !flags.is_empty() {
+            cargo.env("RUSTFLAGS", flags);
+        }
+        cargo.args(self.build);
+        cargo
+    }
+
+    /// Builds it in a copy of the workspace.
+    pub(crate) fn build(&'static self, tree: &Path, target: &Path) -> Result<Built> {
+        let mut cargo = self.cargo(tree, target);
+        cargo.args(["--quiet", "--package", "narrows", "--no-run", "--message-format=json"]);
+        let output = cargo.stderr(Stdio::inherit()).output().context("cargo")?;
+        let mut refusals = Vec::new();
+        let mut program = None;
+        for line in output.stdout.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+            let message: Value = serde_json::from_slice(line)?;
+            if message["reason"] == "compiler-artifact" && message["executable"].is_string() {
+                program = message["executable"].as_str().map(PathBuf::from);
+            }
+            if message["reason"] == "compiler-message" && message["message"]["level"] == "error" {
+                refusals.push(Refusal::of(&message["message"]));
+            }
+        }
+        match program {
+            _ if !refusals.is_empty() => Ok(Built::Refused(refusals)),
+            Some(program) if output.status.success() => {
+                let folder = tree.to_owned();
+                let mut ready = Ready { gate: self, program, folder, tests: Vec::new() };
+                ready.tests = ready.list()?;
+                Ok(Built::Ready(ready))
+            }
+            _ => bail!("{} was not built", self.name),
+        }
+    }
+}
+
+/// What came of building a gate.
+pub(crate) enum Built {
+    Ready(Ready),
+    /// Some mutants are no Rust.
+    Refused(Vec<Refusal>),
+}
+
+/// An error of the compiler: the places it speaks of.
+pub(crate) struct Refusal {
+    pub(crate) text: String,
+    pub(crate) places: Vec<(String, Range<usize>)>,
+}
+
+impl Refusal {
+    fn of(message: &Value) -> Self {
+        let mut spans: Vec<&Value> = message["spans"].as_array().into_iter().flatten().collect();
+        spans.sort_by_key(|span| span["is_primary"] != true);
+        let places = spans.iter().filter_map(|span| {
+            let offset = |name: &str| span[name].as_u64().map(|offset| offset as usize);
+            Some((span["file_name"].as_str()?.to_owned(), offset("byte_start")?..offset("byte_end")?))
+        });
+        Self { places: places.collect(), text: message["rendered"].as_str().unwrap_or_default().to_owned() }
+    }
+}
+
+/// A gate that was built.
+pub(crate) struct Ready {
+    pub(crate) gate: &'static Gate,
+    program: PathBuf,
+    folder: PathBuf,
+    pub(crate) tests: Vec<String>,
+}
+
+impl Ready {
+    fn list(&self) -> Result<Vec<String>> {
+        let output = Command::new(&self.program)
+            .args(["--list", "--format=terse"])
+            .current_dir(&self.folder)
+            .output()
+            .with_context(|| self.program.display().to_string())?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let names = text.lines().filter_map(|line| line.strip_suffix(": test"));
+        Ok(names.filter(|name| (self.gate.counts)(name)).map(str::to_owned).collect())
+    }
+
+    /// What runs one of its tests.
+    pub(crate) fn command(&self, test: &str) -> (PathBuf, Vec<String>, PathBuf) {
+        let arguments = ["--exact", test, "--test-threads=1"].map(str::to_owned).to_vec();
+        (self.program.clone(), arguments, self.folder.clone())
+    }
+}
+
+/// Builds the gates; asks `refuse` for another tree as long as the compiler refuses some mutants.
+pub(crate) fn build_all(
+    gates: &[&'static Gate],
+    target: &Path,
+    mut grow: impl FnMut(&[Refusal]) -> Result<PathBuf>,
+) -> Result<Vec<Ready>> {
+    let mut tree = grow(&[])?;
+    let mut ready: BTreeMap<usize, Ready> = BTreeMap::new();
+    while let Some(at) = (0..gates.len()).find(|at| !ready.contains_key(at)) {
+        match gates[at].build(&tree, target)? {
+            Built::Ready(built) => drop(ready.insert(at, built)),
+            Built::Refused(refusals) => {
+                // Another tree is another program.
+                ready.clear();
+                tree = grow(&refusals)?;
+            }
+        }
+    }
+    Ok(ready.into_values().collect())
+}
