@@ -139,6 +139,12 @@ impl Ready {
         Ok(names.filter(|name| (self.gate.counts)(name)).map(str::to_owned).collect())
     }
 
+    /// The test whose name ends so.
+    pub(crate) fn find(&self, end: &str) -> Result<&str> {
+        let found = self.tests.iter().find(|test| test.ends_with(end));
+        found.map(String::as_str).with_context(|| format!("{} has no test {end}", self.gate.name))
+    }
+
     /// What runs one of its tests.
     pub(crate) fn command(&self, test: &str) -> (PathBuf, Vec<String>, PathBuf) {
         let arguments = ["--exact", test, "--test-threads=1"].map(str::to_owned).to_vec();

@@ -7,6 +7,7 @@
 //! gates     what is built and which tests it has
 //! trial     one test of one mutant
 //! hunt      every mutant through every test that passes its place
+//! planted   bugs that are planted by hand; planting looks whether they are found
 //! record    what became of them: docs/mutants.md; equivalent.txt says whom nobody can notice
 //! ```
 #![allow(clippy::print_stdout, clippy::print_stderr)]
@@ -14,6 +15,8 @@
 mod edits;
 mod gates;
 mod hunt;
+mod planted;
+mod planting;
 mod points;
 mod record;
 mod tree;
@@ -42,6 +45,9 @@ struct Plan {
     /// Only those that no earlier run caught
     #[arg(long)]
     open: bool,
+    /// The bugs that are planted by hand, instead
+    #[arg(long)]
+    planted: bool,
     /// Tests at a time
     #[arg(long, value_name = "N", default_value_t = 2)]
     jobs: usize,
@@ -67,6 +73,11 @@ fn main() -> ExitCode {
 /// Whether every mutant is caught or equivalent.
 fn run(plan: &Plan) -> Result<bool> {
     let root = root();
+    if plan.planted {
+        let unfound = planting::run(&root, plan.only.as_deref())?;
+        println!("{} planted bugs, not found: {}", planted::PLANTED.len(), unfound.len());
+        return Ok(unfound.is_empty());
+    }
     let mut mutants = Mutants::find(&root)?;
     let folder = root.join("target/mutants");
     std::fs::create_dir_all(&folder)?;

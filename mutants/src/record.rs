@@ -206,7 +206,7 @@ and the reason stands here.
     cargo xtask mutants --record        # makes this page anew: about an hour on two cores
 
 Tests that pass a mutant's place are run one by one, the cheapest first, until one fails. A test that takes ten times as
-long as without the mutant, and five seconds, hangs. A red test of real processes counts when it is green again without
+long as without the mutant, and five seconds, hangs. Where a red test may be chance, it must be green again without
 the mutant. `mutants/` is the tool; all mutants stand in one copy of the sources, which has a switch.
 
 ";

@@ -35,6 +35,8 @@ impl Tree {
                 files.insert(name, mutated);
             } else if name == "src/lib.rs" {
                 bytes.extend_from_slice(b"\nmod mutant;\n");
+            } else if name == "Cargo.toml" {
+                bytes = renamed(std::str::from_utf8(&bytes)?, folder)?.into_bytes();
             }
             put(&folder.join(path), &bytes)?;
         }
@@ -53,6 +55,15 @@ impl Tree {
     pub(crate) fn culprit(&self, file: &str, place: &std::ops::Range<usize>) -> Option<u32> {
         self.files.get(file)?.culprit(place)
     }
+}
+
+/// Another version, so that what is built of it stands beside what is built of the workspace itself.
+fn renamed(manifest: &str, folder: &Path) -> Result<String> {
+    let name = folder.file_name().unwrap_or_default().to_string_lossy();
+    let table = manifest.find("[workspace.package]").context("no version")?;
+    let start = table + manifest[table..].find("version = \"").context("no version")? + "version = \"".len();
+    let end = start + manifest[start..].find('"').context("no version")?;
+    Ok(format!("{}+{name}{}", &manifest[..end], &manifest[end..]))
 }
 
 fn put(path: &Path, bytes: &[u8]) -> Result<()> {
