@@ -8,38 +8,58 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-/// One binary of tests, from the cheapest to the dearest.
+/// One binary of tests.
 pub(crate) struct Gate {
     pub(crate) name: &'static str,
     build: &'static [&'static str],
     /// The model checker's: its executions are the same each time.
     pub(crate) is_model: bool,
-    /// Whether a test of it is one.
-    counts: fn(&str) -> bool,
+    tests: Tests,
 }
 
-/// All gates.
+/// What can be run of a binary.
+enum Tests {
+    /// The tests that it lists and that count.
+    Listed(fn(&str) -> bool),
+    /// The gates of `narrows-prove`, the parts that a change must pass.
+    Samples,
+}
+
+/// All gates, from the cheapest to the dearest.
 pub(crate) const GATES: &[Gate] = &[
     Gate {
         name: "loom",
-        build: &["test", "--release", "--lib"],
+        build: &["test", "--no-run", "--release", "--package", "narrows", "--lib"],
         is_model: true,
         // Those that need something sabotage the model by themselves.
-        counts: |test| test.contains("loom_") && !["_need", "_must_"].iter().any(|word| test.contains(word)),
+        tests: Tests::Listed(|test| {
+            test.contains("loom_") && !["_need", "_must_"].iter().any(|word| test.contains(word))
+        }),
     },
-    Gate { name: "unit", build: &["test", "--lib"], is_model: false, counts: |_| true },
+    Gate {
+        name: "unit",
+        build: &["test", "--no-run", "--package", "narrows", "--lib"],
+        is_model: false,
+        tests: Tests::Listed(|_| true),
+    },
     Gate {
         name: "crash",
-        build: &["test", "--test", "crash"],
+        build: &["test", "--no-run", "--package", "narrows", "--test", "crash"],
         is_model: false,
         // What things cost is no question of right or wrong.
-        counts: |test| !test.starts_with("cost::"),
+        tests: Tests::Listed(|test| !test.starts_with("cost::")),
     },
     Gate {
         name: "conformance",
-        build: &["test", "--test", "conformance"],
+        build: &["test", "--no-run", "--package", "narrows", "--test", "conformance"],
         is_model: false,
-        counts: |test| test.starts_with("shm") || test.starts_with("memfd") || test.starts_with("file"),
+        tests: Tests::Listed(|test| ["shm", "memfd", "file"].iter().any(|scheme| test.starts_with(scheme))),
+    },
+    Gate {
+        name: "prove",
+        build: &["build", "--release", "--package", "narrows-prove"],
+        is_model: false,
+        tests: Tests::Samples,
     },
 ];
 
@@ -68,7 +88,7 @@ impl Gate {
     /// Builds it in a copy of the workspace.
     pub(crate) fn build(&'static self, tree: &Path, target: &Path) -> Result<Built> {
         let mut cargo = self.cargo(tree, target);
-        cargo.args(["--quiet", "--package", "narrows", "--no-run", "--message-format=json"]);
+        cargo.args(["--quiet", "--message-format=json"]);
         let output = cargo.stderr(Stdio::inherit()).output().context("cargo")?;
         let mut refusals = Vec::new();
         let mut program = None;
@@ -129,14 +149,21 @@ pub(crate) struct Ready {
 
 impl Ready {
     fn list(&self) -> Result<Vec<String>> {
+        let arguments: &[&str] = match self.gate.tests {
+            Tests::Listed(_) => &["--list", "--format=terse"],
+            Tests::Samples => &["--list"],
+        };
         let output = Command::new(&self.program)
-            .args(["--list", "--format=terse"])
+            .args(arguments)
             .current_dir(&self.folder)
             .output()
             .with_context(|| self.program.display().to_string())?;
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        let names = text.lines().filter_map(|line| line.strip_suffix(": test"));
-        Ok(names.filter(|name| (self.gate.counts)(name)).map(str::to_owned).collect())
+        let names = text.lines().filter_map(|line| match self.gate.tests {
+            Tests::Listed(counts) => line.strip_suffix(": test").filter(|name| counts(name)),
+            Tests::Samples => line.split(' ').next(),
+        });
+        Ok(names.map(str::to_owned).collect())
     }
 
     /// The test whose name ends so.
@@ -147,7 +174,11 @@ impl Ready {
 
     /// What runs one of its tests.
     pub(crate) fn command(&self, test: &str) -> (PathBuf, Vec<String>, PathBuf) {
-        let arguments = ["--exact", test, "--test-threads=1"].map(str::to_owned).to_vec();
+        let arguments = match self.gate.tests {
+            Tests::Listed(_) => ["--exact", test, "--test-threads=1"],
+            Tests::Samples => [test, "--sample", "--seed=1"],
+        };
+        let arguments = arguments.map(str::to_owned).to_vec();
         (self.program.clone(), arguments, self.folder.clone())
     }
 }

@@ -18,7 +18,7 @@ use crate::trial::{self, End, Switch};
 const SLOWER: u32 = 10;
 const WHILE: Duration = Duration::from_secs(5);
 /// A test without a mutant.
-const TRACE_MAX: Duration = Duration::from_secs(120);
+const TRACE_MAX: Duration = Duration::from_secs(300);
 /// How often a red test must be green without the mutant, where its runs are not all alike or the machine may be busy.
 const CONTROLS: usize = 2;
 
@@ -30,14 +30,15 @@ struct Test<'a> {
     reached: Vec<bool>,
 }
 
-impl Test<'_> {
-    fn bound(&self) -> Duration {
-        self.elapsed * SLOWER + WHILE
-    }
+/// When a test hangs that takes so long without a mutant.
+pub(crate) fn bound(elapsed: Duration) -> Duration {
+    elapsed * SLOWER + WHILE
+}
 
+impl Test<'_> {
     fn run(&self, mutant: u32) -> Result<End> {
         let command = self.ready.command(self.name);
-        Ok(trial::run(command, Switch::Mutant(mutant), self.bound())?.0)
+        Ok(trial::run(command, Switch::Mutant(mutant), bound(self.elapsed))?.0)
     }
 }
 
@@ -90,7 +91,9 @@ fn trace<'a>(ready: &'a [Ready], places: usize, jobs: usize) -> Result<Vec<Test<
                 lock(&found).push(Test { ready, name, elapsed, reached });
             }
             End::Passed => {}
-            End::Failed | End::Hung => bar.println(format!("without a mutant {name} is {end:?}: left out")),
+            End::Failed | End::Hung => {
+                bar.suspend(|| println!("without a mutant {name} is {end:?}: left out"))
+            }
         }
         Ok(())
     })?;
@@ -115,7 +118,7 @@ pub(crate) fn hunt(
     each(chosen, jobs, |mutant| {
         let outcome = judge(mutant.id, &tests)?;
         if !matches!(outcome, Outcome::Caught { .. }) {
-            bar.println(format!("{outcome}: {}:{} {}", mutant.file, mutant.line, mutant.key()));
+            bar.suspend(|| println!("{}:{} {outcome}: {}", mutant.file, mutant.line, mutant.key()));
         }
         bar.inc(1);
         lock(&outcomes).put(mutant, outcome)

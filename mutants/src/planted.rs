@@ -124,19 +124,18 @@ pub(crate) const PLANTED: &[Planted] = &[
     },
     Planted {
         name: "the sleeper's flag is set behind its last look",
-        changes: &[Change {
-            file: PAIR,
-            within: "sleep",
-            old: "flag.store(SLEEPS, Relaxed);
-                  fence(SeqCst);
-                  if self.fence == Fence::Sleeper && !self.memory.barrier() { return false; }
-                  if still() { self.memory.sleep(bed.offset(), SLEEPS, until); }",
-            new: "let nothing = still();
-                  flag.store(SLEEPS, Relaxed);
-                  fence(SeqCst);
-                  if self.fence == Fence::Sleeper && !self.memory.barrier() { return false; }
-                  if nothing { self.memory.sleep(bed.offset(), SLEEPS, until); }",
-        }],
+        changes: &[
+            Change { file: PAIR, within: "sleep", old: "flag.store(SLEEPS, Relaxed);", new: "" },
+            Change {
+                file: PAIR,
+                within: "sleep",
+                old: "if still() { self.memory.sleep(bed.offset(), SLEEPS, until); }",
+                new: "if still() {
+                          flag.store(SLEEPS, Relaxed);
+                          self.memory.sleep(bed.offset(), SLEEPS, until);
+                      }",
+            },
+        ],
         gate: "loom",
         test: "pair::loom_pair_keeps_order_and_wakes",
     },
@@ -195,11 +194,12 @@ pub(crate) const PLANTED: &[Planted] = &[
         changes: &[Change {
             file: REPAIR,
             within: "repair",
-            old: "self.repair_chunks(dead, backing, &still_dead);",
-            new: "self.participants.free(dead); self.repair_chunks(dead, backing, &still_dead);",
+            old: "if self.layout.config.peers == Peers::Many && !self.ring.reap(dead.owner(), still_dead) { return; }",
+            new: "self.participants.free(dead);
+                  if self.layout.config.peers == Peers::Many && !self.ring.reap(dead.owner(), still_dead) { return; }",
         }],
-        gate: "crash",
-        test: "storm::everybody_is_killed",
+        gate: "conformance",
+        test: "shm::the dead give back what they held",
     },
     Planted {
         name: "a message is published before it is written",
@@ -245,8 +245,8 @@ pub(crate) const PLANTED: &[Planted] = &[
             old: "self.segment.unlink(REMOVAL.into()).ok();",
             new: "",
         }],
-        gate: "crash",
-        test: "opening::drained_nothing_is_lost_and_nothing_is_left",
+        gate: "conformance",
+        test: "shm::lifetime drained",
     },
     Planted {
         name: "who cannot be seen is dead",

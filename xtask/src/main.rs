@@ -93,6 +93,7 @@ fn steps(root: &Path, folder: &Path) -> Vec<Step> {
         Step::new("docs", docs),
         Step::new("tests", tests),
         Step::new("model checker", models),
+        Step::new("planted bugs", cargo("run --quiet --package narrows-mutants -- --planted")),
     ]
 }
 
