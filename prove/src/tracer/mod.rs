@@ -78,7 +78,12 @@ impl Victim {
         })?;
         let victim = Self(fork);
         match victim.wait()? {
-            WaitStatus::Stopped(_, Signal::SIGSTOP) => Ok(victim),
+            WaitStatus::Stopped(_, Signal::SIGSTOP) => {
+                // Stops at system calls are told from other traps, and say which call it is.
+                let options = ptrace::Options::PTRACE_O_TRACESYSGOOD | ptrace::Options::PTRACE_O_EXITKILL;
+                ptrace::setoptions(victim.pid(), options)?;
+                Ok(victim)
+            }
             other => bail!("the victim did not come to its stage: {other:?}"),
         }
     }
@@ -218,7 +223,7 @@ impl Victim {
     pub(crate) fn next_call(&mut self) -> Result<Option<Call>> {
         ptrace::syscall(self.pid(), None)?;
         match self.wait()? {
-            WaitStatus::Stopped(_, Signal::SIGTRAP) => {}
+            WaitStatus::PtraceSyscall(_) => {}
             WaitStatus::Stopped(_, Signal::SIGSTOP) => return Ok(None),
             other => bail!("the victim ended by itself: {other:?}"),
         }
@@ -236,7 +241,7 @@ impl Victim {
         }
         self.enter_call()?;
         match self.wait()? {
-            WaitStatus::Stopped(_, Signal::SIGTRAP) => {}
+            WaitStatus::PtraceSyscall(_) => {}
             other => bail!("the victim ended inside a system call: {other:?}"),
         }
         if let Some(errno) = errno {

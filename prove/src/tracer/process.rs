@@ -111,7 +111,8 @@ impl Drop for Fork {
 /// Dies with the parent.
 fn live_below(parent: u32) -> Result<()> {
     nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
-    if nix::unistd::getppid().as_raw().cast_unsigned() != parent {
+    // 0: the first process of a PID namespace does not see its parent.
+    if ![0, parent].contains(&nix::unistd::getppid().as_raw().cast_unsigned()) {
         bail!("the parent is gone");
     }
     Ok(())
