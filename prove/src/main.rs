@@ -3,6 +3,7 @@
 //! ```text
 //! gates     one file or folder a gate: what is broken, what must hold, what was counted
 //! stage     channels, states, operations, survivors and their judgement
+//! page      memory that forked processes share
 //! tracer    a process that is stopped at an exact instruction
 //! walk      many cases, walked by one process a processor
 //! plan      what a run is asked to do
@@ -18,6 +19,7 @@
 mod atlas;
 mod chart;
 mod gates;
+mod page;
 mod plan;
 mod random;
 mod record;

@@ -2,6 +2,7 @@
 
 mod kill;
 pub(crate) mod soak;
+mod wakeups;
 
 use anyhow::Result;
 
@@ -19,6 +20,7 @@ pub(crate) struct Gate {
 /// All gates, in the order of the chart.
 pub(crate) const GATES: &[Gate] = &[
     kill::GATE,
+    wakeups::GATE,
     Gate {
         name: "soak",
         about: "An hour under full load: processes come, go, die and stop on channels of every kind at once; then the account.",
