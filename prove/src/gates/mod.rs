@@ -1,5 +1,6 @@
 //! The gates: each breaks something on purpose and says what held.
 
+mod containers;
 mod kill;
 pub(crate) mod soak;
 mod wakeups;
@@ -21,6 +22,7 @@ pub(crate) struct Gate {
 pub(crate) const GATES: &[Gate] = &[
     kill::GATE,
     wakeups::GATE,
+    containers::GATE,
     Gate {
         name: "soak",
         about: "An hour under full load: processes come, go, die and stop on channels of every kind at once; then the account.",
