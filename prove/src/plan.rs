@@ -61,8 +61,8 @@ impl Plan {
         command
     }
 
-    /// The cases to walk: all, those whose name was asked for, or in a sample one of `part`.
-    pub(crate) fn select(&self, names: Vec<String>, part: usize) -> Vec<String> {
+    /// The cases to walk: all, those whose name was asked for, or in a sample `count` of them.
+    pub(crate) fn select(&self, names: Vec<String>, count: usize) -> Vec<String> {
         match &self.only {
             Some(only) => {
                 let text = only.split('@').next().unwrap_or_default();
@@ -72,10 +72,7 @@ impl Plan {
                     .filter(|name| if exact { name == text } else { name.contains(text) })
                     .collect()
             }
-            None if self.sample => {
-                let count = names.len().div_ceil(part);
-                self.pick(names, count)
-            }
+            None if self.sample => self.pick(names, count),
             None => names,
         }
     }

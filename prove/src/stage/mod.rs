@@ -22,7 +22,7 @@ mod verdict;
 
 pub(crate) use site::{Lore, Site};
 
-use mode::{MODES, Mode};
+use mode::{MODES, Mode, Scope};
 use operation::{OPERATIONS, Operation};
 use state::{STATES, State};
 
@@ -52,17 +52,20 @@ impl Scenario {
         (fitting, left_out)
     }
 
+    /// Why it is left out of the product.
     fn misfit(&self) -> Option<&'static str> {
-        (self.state.misfit)(self.mode).or_else(|| (self.operation.misfit)(self.mode, self.state)).or_else(
-            || {
-                self.mode
-                    .one
-                    .then(|| self.state.holds)
-                    .flatten()
-                    .filter(|role| *role == self.operation.role)
-                    .map(|_| "its one end is another's")
-            },
-        )
+        let Self { mode, state, operation } = self;
+        let scope = match mode.scope {
+            Scope::Messages(reason) if !operation.moves => Some(reason),
+            Scope::Names if operation.moves => Some("as on `many`: the bytes lie elsewhere"),
+            Scope::Only(name) if operation.name != name => Some("as on `many`: there is more memory"),
+            _ => None,
+        };
+        let taken = mode.one && state.holds == Some(operation.role);
+        scope
+            .or_else(|| (state.misfit)(mode))
+            .or_else(|| (operation.misfit)(mode, state))
+            .or_else(|| taken.then_some("its one end is another's"))
     }
 
     pub(crate) fn name(&self) -> String {

@@ -8,8 +8,7 @@ pub(crate) struct Mode {
     pub(crate) options: &'static str,
     /// One sender and one receiver, no more.
     pub(crate) one: bool,
-    /// Comes, goes and is looked at as that kind.
-    pub(crate) like: Option<&'static str>,
+    pub(crate) scope: Scope,
     /// A message is consumed when its guard is dropped.
     pub(crate) release: bool,
 }
@@ -17,8 +16,21 @@ pub(crate) struct Mode {
 /// Messages that fit. Few, so that walks are short and wraps are near.
 pub(crate) const CAPACITY: usize = 4;
 
+/// Which operations a kind is there for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Scope {
+    /// All.
+    All,
+    /// Those that move messages; it comes, goes and is looked at as another kind, and why.
+    Messages(&'static str),
+    /// Those that open, close, look and remove: it is a file, and moves messages as `many`.
+    Names,
+    /// One.
+    Only(&'static str),
+}
+
 const fn mode(name: &'static str, options: &'static str, one: bool, release: bool) -> Mode {
-    Mode { name, options, one, like: None, release }
+    Mode { name, options, one, scope: Scope::All, release }
 }
 
 pub(crate) const MODES: &[Mode] = &[
@@ -26,19 +38,24 @@ pub(crate) const MODES: &[Mode] = &[
     mode("lease", "capacity=4,participants=8,memory_max=256K,ack=release", false, true),
     mode("one", "capacity=4,participants=8,memory_max=256K,peers=one", true, false),
     Mode {
-        like: Some("as on `many`: the spare slot changes nothing of it"),
+        scope: Scope::Messages("as on `many`: the spare slot changes nothing of it"),
         ..mode("spare", "capacity=3,participants=8,memory_max=256K", false, false)
     },
     Mode {
-        like: Some("as on `one`: the fence is one of waking"),
+        scope: Scope::Messages("as on `one`: the fence is one of waking"),
         ..mode("fenced", "capacity=4,participants=8,memory_max=256K,peers=one,fence=everyone", true, false)
     },
     Mode {
-        like: Some("as on `one`: the slot's size changes nothing of it"),
+        scope: Scope::Messages("as on `one`: the slot's size changes nothing of it"),
         ..mode("wide", "capacity=4,participants=8,memory_max=256K,peers=one,slot_bytes=4096", true, false)
     },
     Mode {
-        like: Some("as on `one` and `lease`"),
+        scope: Scope::Messages("as on `one` and `lease`"),
         ..mode("one-lease", "capacity=4,participants=8,memory_max=256K,peers=one,ack=release", true, true)
+    },
+    Mode { scope: Scope::Names, ..mode("file", "capacity=4,participants=8,memory_max=256K", false, false) },
+    Mode {
+        scope: Scope::Only("trim"),
+        ..mode("vast", "capacity=4,participants=8,memory_max=64M", false, false)
     },
 ];

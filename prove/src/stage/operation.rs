@@ -7,7 +7,7 @@ use anyhow::Result;
 use narrows::{Deadline, Error, Receiver, Sender};
 
 use super::message::{self, LARGE, SMALL};
-use super::mode::Mode;
+use super::mode::{Mode, Scope};
 use super::state::State;
 
 /// The end of the channel that an operation needs.
@@ -28,6 +28,8 @@ pub(crate) enum Effect {
     Adds(usize),
     /// Some of the first messages were taken: at most so many.
     Takes(usize),
+    /// The channel is gone with all that waited, or it is there.
+    Removes,
 }
 
 /// Who does it, and with what.
@@ -60,6 +62,8 @@ pub(crate) struct Operation {
     pub(crate) name: &'static str,
     pub(crate) role: Role,
     pub(crate) effect: Effect,
+    /// Whether it moves messages, or waits for them.
+    pub(crate) moves: bool,
     /// Why it makes no sense there.
     pub(crate) misfit: fn(&Mode, &State) -> Option<&'static str>,
     /// Prepares, and gives what is interrupted.
@@ -72,7 +76,12 @@ const fn operation(
     effect: Effect,
     act: fn(Part) -> Result<Act>,
 ) -> Operation {
-    Operation { name, role, effect, misfit: |_, _| None, act }
+    Operation { name, role, effect, moves: true, misfit: |_, _| None, act }
+}
+
+/// One that opens, closes, looks or removes.
+const fn name(name: &'static str, role: Role, effect: Effect, act: fn(Part) -> Result<Act>) -> Operation {
+    Operation { moves: false, ..operation(name, role, effect, act) }
 }
 
 pub(crate) const OPERATIONS: &[Operation] = &[
@@ -82,7 +91,6 @@ pub(crate) const OPERATIONS: &[Operation] = &[
     operation("commit", Role::Sender, Effect::Adds(1), |part| commit(part, LARGE)),
     operation("commit_small", Role::Sender, Effect::Adds(1), |part| commit(part, SMALL)),
     Operation { misfit: needs_room, ..operation("abandon", Role::Sender, Effect::Nothing, abandon) },
-    Operation { misfit: needs_full, ..operation("send_asleep", Role::Sender, Effect::Adds(1), send_asleep) },
     operation("recv", Role::Receiver, Effect::Takes(1), recv),
     operation("recv_many", Role::Receiver, Effect::Takes(3), recv_many),
     operation("recv_in_place", Role::Receiver, Effect::Takes(1), |part| in_place(part, true)),
@@ -91,31 +99,23 @@ pub(crate) const OPERATIONS: &[Operation] = &[
         misfit: needs_empty,
         ..operation("recv_asleep", Role::Receiver, Effect::Nothing, recv_asleep)
     },
-    Operation {
-        misfit: needs_own_way,
-        ..operation("open_sender", Role::Sender, Effect::Nothing, open_sender)
-    },
-    Operation {
-        misfit: needs_own_way,
-        ..operation("open_receiver", Role::Receiver, Effect::Nothing, open_receiver)
-    },
-    Operation {
-        misfit: needs_own_way,
-        ..operation("close_sender", Role::Sender, Effect::Nothing, close_sender)
-    },
-    Operation {
-        misfit: needs_own_way,
-        ..operation("close_receiver", Role::Receiver, Effect::Nothing, close_receiver)
-    },
+    name("open_sender", Role::Sender, Effect::Nothing, open_sender),
+    name("open_receiver", Role::Receiver, Effect::Nothing, open_receiver),
+    name("close_sender", Role::Sender, Effect::Nothing, close_sender),
+    name("close_receiver", Role::Receiver, Effect::Nothing, close_receiver),
+    Operation { misfit: needs_many, ..name("clone_sender", Role::Sender, Effect::Nothing, clone_sender) },
     Operation {
         misfit: needs_many,
-        ..operation("clone_sender", Role::Sender, Effect::Nothing, clone_sender)
+        ..name("clone_receiver", Role::Receiver, Effect::Nothing, clone_receiver)
     },
+    name("status", Role::Nobody, Effect::Nothing, status),
+    Operation { misfit: needs_nobody, ..name("remove", Role::Nobody, Effect::Removes, remove) },
+    Operation { misfit: needs_full, ..operation("send_asleep", Role::Sender, Effect::Adds(1), send_asleep) },
     Operation {
-        misfit: needs_many,
-        ..operation("clone_receiver", Role::Receiver, Effect::Nothing, clone_receiver)
+        misfit: needs_exhaustion,
+        ..operation("send_large_asleep", Role::Sender, Effect::Adds(1), send_large_asleep)
     },
-    Operation { misfit: needs_own_way, ..operation("status", Role::Nobody, Effect::Nothing, status) },
+    Operation { misfit: needs_vastness, ..operation("trim", Role::Receiver, Effect::Nothing, trim) },
 ];
 
 fn needs_room(_: &Mode, state: &State) -> Option<&'static str> {
@@ -130,16 +130,29 @@ fn needs_empty(_: &Mode, state: &State) -> Option<&'static str> {
     (!state.empty).then_some("a message waits: nobody sleeps")
 }
 
-fn needs_own_way(mode: &Mode, _: &State) -> Option<&'static str> {
-    mode.like
+fn needs_many(mode: &Mode, _: &State) -> Option<&'static str> {
+    mode.one.then_some("one to one, there is no second of a kind")
 }
 
-fn needs_many(mode: &Mode, _: &State) -> Option<&'static str> {
-    if mode.one { Some("one to one, there is no second of a kind") } else { mode.like }
+fn needs_nobody(_: &Mode, state: &State) -> Option<&'static str> {
+    (!state.deserted).then_some("who has it open goes on with it")
+}
+
+fn needs_exhaustion(_: &Mode, state: &State) -> Option<&'static str> {
+    (!state.exhausted).then_some("there is a chunk: nobody sleeps")
+}
+
+fn needs_vastness(mode: &Mode, state: &State) -> Option<&'static str> {
+    (mode.scope != Scope::Only("trim") || state.name != "fresh").then_some("its channel is made for it")
 }
 
 /// Long enough to fall asleep under a tracer, and to be killed asleep.
 const NAP: Duration = Duration::from_millis(30);
+
+/// More idle memory than is kept, in few chunks; when it counts as idle.
+const IDLE_CHUNKS: usize = 10;
+const IDLE_BYTES: usize = 1 << 20;
+const IDLE: Duration = Duration::from_millis(101);
 
 fn sender(part: &Part) -> Result<Sender> {
     Ok(Sender::open(part.address.as_str())?)
@@ -182,11 +195,36 @@ fn abandon(part: Part) -> Result<Act> {
     Ok(Box::new(move || sender.loan(LARGE).map(drop).into()))
 }
 
-fn send_asleep(mut part: Part) -> Result<Act> {
+fn send_asleep(part: Part) -> Result<Act> {
+    asleep(part, SMALL)
+}
+
+fn send_large_asleep(part: Part) -> Result<Act> {
+    asleep(part, LARGE)
+}
+
+fn asleep(mut part: Part, len: usize) -> Result<Act> {
     part.address += ",wait=sleep";
     let mut sender = sender(&part)?;
-    let message = message::write(part.ids[0], SMALL);
+    let message = message::write(part.ids[0], len);
     Ok(Box::new(move || sender.send_by(&message, NAP).into()))
+}
+
+/// Gives idle memory back: large messages came, and then none for a while.
+fn trim(part: Part) -> Result<Act> {
+    let (mut sender, mut receiver) = (sender(&part)?, receiver(&part)?);
+    let held: Vec<narrows::channel::InPlace> = (0..IDLE_CHUNKS)
+        .map(|_| {
+            sender.send_by(&[0; IDLE_BYTES], Deadline::Now)?;
+            receiver.recv_in_place(Deadline::Now)
+        })
+        .filter_map(Result::transpose)
+        .collect::<Result<_, _>>()?;
+    drop(held);
+    let mut look = move || receiver.recv_by(Deadline::Now).map(drop);
+    drop(look());
+    std::thread::sleep(IDLE);
+    Ok(Box::new(move || look().into()))
 }
 
 /// What a look gave: a message, the end or nothing.
@@ -298,4 +336,9 @@ fn clone_receiver(part: Part) -> Result<Act> {
 fn status(part: Part) -> Result<Act> {
     let address: narrows::Address = part.address.parse()?;
     Ok(Box::new(move || narrows::channel::status(&address).map(drop).into()))
+}
+
+fn remove(part: Part) -> Result<Act> {
+    let address: narrows::Address = part.address.parse()?;
+    Ok(Box::new(move || narrows::channel::remove(&address).into()))
 }

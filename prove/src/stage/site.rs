@@ -4,17 +4,17 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use narrows::channel::InPlace;
+use narrows::channel::{InPlace, Moment};
 use narrows::{Deadline, Error, Received, Receiver, Sender};
 
 use super::crowd::{BOUND, Report, Said, Sleeper, say};
 use super::message::{self, LARGE, SMALL};
-use super::mode::{CAPACITY, Mode};
+use super::mode::{CAPACITY, Mode, Scope};
 use super::operation::{Effect, OPERATIONS, Operation, Outcome, Part, Role};
 use super::state::State;
 use super::verdict::{Ledger, Verdict};
@@ -24,6 +24,8 @@ use crate::tracer::{Place, Stop, Victim};
 const WATCHED: usize = 32 << 10;
 /// A sleeper that is owed something has it by then, whoever died: sleeps are bounded by 100 ms.
 const SLEEP_MAX: Duration = Duration::from_millis(400);
+/// What deaths may leave for good, as whoever needs it uses it.
+const WELCOME: [&str; 2] = ["spare", "growing"];
 /// Numbers for the messages of one victim.
 const VICTIM_IDS: usize = 3;
 
@@ -105,15 +107,24 @@ impl<'a> Site<'a> {
 
     /// The address with its options.
     fn address(&self) -> String {
-        format!("shm:{},{}", self.name, self.mode.options)
+        format!("{},{}", self.plain(), self.mode.options)
+    }
+
+    fn plain(&self) -> String {
+        if self.mode.scope == Scope::Names {
+            format!("file:{}", self.path().display())
+        } else {
+            format!("shm:{}", self.name)
+        }
     }
 
     fn bare(&self) -> Result<narrows::Address> {
-        Ok(format!("shm:{}", self.name).parse()?)
+        Ok(self.plain().parse()?)
     }
 
     fn path(&self) -> PathBuf {
-        Path::new("/dev/shm").join(&self.name)
+        let folder = if self.mode.scope == Scope::Names { std::env::temp_dir() } else { "/dev/shm".into() };
+        folder.join(&self.name)
     }
 
     fn open_ends(&mut self) -> Result<()> {
@@ -237,7 +248,7 @@ impl<'a> Site<'a> {
                 let doubtful: Vec<u64> = self.ledger.certain.iter().copied().take(count).collect();
                 self.ledger.doubtful.extend(doubtful);
             }
-            Effect::Takes(_) | Effect::Nothing => {}
+            Effect::Takes(_) | Effect::Nothing | Effect::Removes => {}
         }
         match fate {
             Fate::DeadBehind | Fate::StoppedBehind => victim.finish()?,
@@ -308,6 +319,7 @@ impl<'a> Site<'a> {
     /// # Errors
     /// Where they cannot.
     pub(crate) fn settle(mut self, effect: Effect) -> Result<Settled> {
+        self.check("after the death", false)?;
         self.held.clear();
         // Those who were there go on with what they have, then others come.
         if self.mode.one {
@@ -322,6 +334,7 @@ impl<'a> Site<'a> {
         self.drain()?;
         let verdict = self.ledger.judge(effect);
         self.fill_and_empty()?;
+        self.check("at the end", true)?;
         let longest = self.longest;
         self.close()?;
         Ok(Settled { verdict, longest })
@@ -441,6 +454,20 @@ impl<'a> Site<'a> {
                 ensure!(message.is_some_and(|message| message::read(&message) == Some(0)), "it is another's");
             }
         }
+        Ok(())
+    }
+
+    /// The segment is what it must be; where it is `repaired`, nothing is left to do for the dead.
+    fn check(&self, when: &str, repaired: bool) -> Result<()> {
+        let sends = self.sleepers.iter().any(|sleeper| sleeper.role == Role::Sender);
+        let moment = if sends || !self.stopped.is_empty() { Moment::Any } else { Moment::Rest };
+        let report = match narrows::channel::check(&self.bare()?, moment) {
+            Err(Error::NotFound { .. }) if self.sender.is_none() && self.receiver.is_none() => return Ok(()),
+            report => report.with_context(|| format!("the check {when}"))?,
+        };
+        let pending = report.pending.iter().filter(|finding| repaired && !WELCOME.contains(&finding.fact));
+        let found: Vec<String> = report.faults.iter().chain(pending).map(ToString::to_string).collect();
+        ensure!(found.is_empty(), "{when}: {}", found.join("; "));
         Ok(())
     }
 

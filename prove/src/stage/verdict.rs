@@ -54,7 +54,8 @@ impl Ledger {
         let (takes, adds) = match effect {
             Effect::Takes(count) => (count, 0),
             Effect::Adds(count) => (0, count),
-            Effect::Nothing => (0, 0),
+            Effect::Removes if self.came.is_empty() => (self.certain.len(), 0),
+            Effect::Nothing | Effect::Removes => (0, 0),
         };
         // What the victim took is gone from the front.
         let due: Vec<u64> = self.certain.iter().copied().filter(|id| !self.doubtful.contains(id)).collect();

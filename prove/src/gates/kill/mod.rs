@@ -19,8 +19,8 @@ pub(crate) const GATE: Gate = Gate {
     run,
 };
 
-/// One of so many scenarios belongs to a sample.
-const SAMPLE_SCENARIOS: usize = 30;
+/// Scenarios of a sample.
+const SAMPLE_SCENARIOS: usize = 60;
 
 fn run(plan: &Plan) -> Result<Record> {
     let (fitting, left_out) = Scenario::all();
