@@ -17,12 +17,13 @@ const TIME_MAX: Duration = Duration::from_secs(600);
 fn main() -> ExitCode {
     match std::env::args().nth(1).as_deref() {
         Some("test") => test(),
-        Some("prove") => prove(std::env::args().skip(2)),
+        Some("prove") => pass_on("run --quiet --release --package narrows-prove --"),
+        Some("mutants") => pass_on("run --quiet --package narrows-mutants --"),
         _ => {
             eprintln!("usage: cargo xtask test     format, lints, docs, every test, model checker, leaks");
-            eprintln!(
-                "       cargo xtask prove    every fault that narrows promises to survive; --help says more"
-            );
+            eprintln!("       cargo xtask prove    every fault that narrows promises to survive");
+            eprintln!("       cargo xtask mutants  src/shared broken in every way: does a test notice?");
+            eprintln!("--help behind the last two says more");
             ExitCode::from(2)
         }
     }
@@ -59,10 +60,9 @@ fn test() -> ExitCode {
     if tally.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// Runs the gates of `prove/`, built as what is shipped is built.
-fn prove(arguments: impl Iterator<Item = String>) -> ExitCode {
-    let mut command = cargo(&root(), "run --quiet --release --package narrows-prove --");
-    match command.args(arguments).status() {
+/// Runs a member of the workspace with the rest of our arguments.
+fn pass_on(run: &str) -> ExitCode {
+    match cargo(&root(), run).args(std::env::args_os().skip(2)).status() {
         Ok(status) => {
             status.code().and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from)
         }
@@ -93,6 +93,7 @@ fn steps(root: &Path, folder: &Path) -> Vec<Step> {
         Step::new("docs", docs),
         Step::new("tests", tests),
         Step::new("model checker", models),
+        Step::new("planted bugs", cargo("run --quiet --package narrows-mutants -- --planted")),
     ]
 }
 
