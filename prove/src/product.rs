@@ -1,0 +1,104 @@
+//! The product of kinds of channel, states and operations, and the places on an operation's way.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::Plan;
+use crate::atlas::{Atlas, source};
+use crate::record::{Outcome, Record};
+use crate::stage::{Lore, Scenario, Site};
+use crate::tracer::{Place, Trace};
+use crate::walk::{Found, walk};
+
+/// Of a place that is passed more often than this, the first, the last and some between are chosen.
+const ROUNDS: u32 = 12;
+/// After so many faults of one scenario the rest would say the same.
+pub(crate) const FAULTS_MAX: usize = 5;
+
+/// What came of a walk over the product.
+pub(crate) struct Walked {
+    pub(crate) found: Vec<Found>,
+    left_out: Vec<(Scenario, &'static str)>,
+}
+
+/// Walks the product, or in a sample `count` scenarios of it.
+///
+/// # Errors
+/// Where a walker fails, as opposed to what it walks.
+pub(crate) fn over_product(
+    plan: &Plan,
+    gate: &str,
+    count: usize,
+    work: impl Fn(&Scenario) -> Result<Found>,
+) -> Result<Walked> {
+    let (fitting, left_out) = Scenario::all();
+    let names = plan.select(fitting.iter().map(Scenario::name).collect(), count);
+    let found = walk(plan, gate, &names, |case| {
+        let scenario = fitting.iter().find(|scenario| scenario.name() == case);
+        scenario.map_or(Ok(Found::default()), &work)
+    })?;
+    Ok(Walked { found, left_out })
+}
+
+impl Walked {
+    pub(crate) fn sum(&self, of: fn(&Found) -> u64) -> u64 {
+        self.found.iter().map(of).sum()
+    }
+
+    /// How often something was counted under that name.
+    pub(crate) fn counted(&self, what: &str) -> u64 {
+        self.found.iter().filter_map(|found| found.counts.get(what)).sum()
+    }
+
+    pub(crate) fn faults(&self) -> usize {
+        self.found.iter().map(|found| found.faults.len()).sum()
+    }
+
+    /// What of the product is not walked, and why.
+    pub(crate) fn left_out(&self, record: &mut Record) {
+        let mut reasons: BTreeMap<&str, usize> = BTreeMap::new();
+        self.left_out.iter().for_each(|(_, reason)| *reasons.entry(reason).or_default() += 1);
+        let reasons: Vec<String> =
+            reasons.iter().map(|(reason, count)| format!("{count}: {reason}")).collect();
+        record.row("left out of the product", "each for a reason", Outcome::new(true, reasons.join("; ")));
+    }
+}
+
+/// The way that the operation takes when nobody interferes.
+pub(crate) fn way(scenario: &Scenario, lore: &Lore) -> Result<Trace> {
+    let follow = || -> Result<Trace> {
+        let mut site = Site::arrange(scenario.mode, scenario.state, scenario.operation.role, lore)?;
+        let mut ready = site.ready(scenario.operation)?;
+        let trace = ready.victim.record(|| false)?;
+        ready.victim.kill();
+        let settled = site.settle(scenario.operation.effect)?;
+        ensure!(settled.verdict.faults.is_empty(), "unharmed: {}", settled.verdict.faults.join("; "));
+        Ok(trace)
+    };
+    follow().context("following its way")
+}
+
+/// The places of a way, by the step; in a sample `count` of them.
+pub(crate) fn choose(trace: &Trace, plan: &Plan, count: usize) -> Vec<(usize, Place)> {
+    let mut rounds: BTreeMap<u64, u32> = BTreeMap::new();
+    trace.steps.iter().for_each(|place| *rounds.entry(place.address).or_default() = place.nth);
+    let chosen = trace.steps.iter().copied().enumerate().filter(|(_, place)| {
+        let rounds = rounds[&place.address];
+        let (edge, between) = (ROUNDS / 3, (rounds / (ROUNDS / 3)).max(1));
+        rounds <= ROUNDS || place.nth <= edge || place.nth > rounds - edge || place.nth % between == 0
+    });
+    let chosen: Vec<(usize, Place)> = chosen.collect();
+    if plan.sample { plan.pick(chosen, count) } else { chosen }
+}
+
+/// What repeats what was done at a place, and where that is.
+pub(crate) fn name(scenario: &Scenario, place: Place, atlas: &Atlas) -> String {
+    format!(
+        "--only {}@{}#{} ({})",
+        scenario.name(),
+        atlas.name(place.address),
+        place.nth,
+        source(place.address)
+    )
+}
