@@ -7,6 +7,7 @@
 //! tracer    a process that is stopped at an exact instruction
 //! walk      many cases, walked by one process a processor
 //! plan      what a run is asked to do
+//! page      memory that forked processes share
 //! atlas     addresses as names that the next run understands
 //! statistics  figures as people read them
 //! record    what a gate found: a row for each fault, kept in docs/reliability/

@@ -2,6 +2,7 @@
 
 mod containers;
 mod kill;
+mod scribbler;
 pub(crate) mod soak;
 mod wakeups;
 
@@ -28,4 +29,5 @@ pub(crate) const GATES: &[Gate] = &[
         about: "An hour under full load: processes come, go, die and stop on channels of every kind at once; then the account.",
         run: soak::run,
     },
+    scribbler::GATE,
 ];
