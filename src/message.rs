@@ -175,11 +175,17 @@ pub(crate) fn wrong_size(what: &Text, found: u64, expected: Option<usize>) -> Er
             theirs: format!("{found} bytes").into(),
             ours: format!("{expected} bytes").into(),
         },
-        None => Error::NoSpace {
-            what,
-            supply: format!("memory of this process for a message of {found} bytes").into(),
-            hint: Some("receive it in place, or raise `ulimit -v`".into()),
-        },
+        None => no_memory(&what, found),
+    }
+}
+
+/// The error of a message for which this process has no memory.
+#[cold]
+pub(crate) fn no_memory(what: &Text, size: u64) -> Error {
+    Error::NoSpace {
+        what: what.clone(),
+        supply: format!("memory of this process for a message of {size} bytes").into(),
+        hint: Some("free some, or raise `ulimit -v`; what is received in place needs less".into()),
     }
 }
 

@@ -73,8 +73,9 @@ impl<T: Message + ?Sized> Receiver<T> {
     /// they sent was received. The end is not sticky: a new sender resumes.
     ///
     /// # Errors
-    /// `Mismatch` where a message has not the size of `T`, `NoSpace` where there is no memory for it (it is then
-    /// consumed); `Forked`; `Corrupt` where a peer broke the protocol (what cannot be a message is then passed over).
+    /// `Mismatch` where a message has not the size of `T` (it is then consumed); `NoSpace` where there is no memory for
+    /// it (of a channel in shared memory it comes first when this receiver is asked again); `Forked`; `Corrupt` where a
+    /// peer broke the protocol (what cannot be a message is then passed over).
     ///
     /// # After a crash
     /// Killed inside, this process has the message or the channel still has it, never both. With `ack=release`

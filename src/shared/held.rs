@@ -43,13 +43,12 @@ impl Drop for HeldChunk {
 }
 
 impl HeldMessage {
-    /// Room for a message that was in a slot.
-    pub(crate) fn copied(len: usize) -> Self {
+    /// Room for a message that was in a slot; `None` where there is no memory for it.
+    pub(crate) fn copied(len: usize) -> Option<Self> {
         if len <= INLINE {
-            Self::Copied { len, bytes: [0; INLINE] }
-        } else {
-            Self::Boxed(vec![0; len].into())
+            return Some(Self::Copied { len, bytes: [0; INLINE] });
         }
+        zeroes(len).map(Self::Boxed)
     }
 
     pub(crate) fn room(&mut self) -> &mut [u8] {
@@ -105,8 +104,9 @@ pub(crate) struct ShmLoan {
 }
 
 impl ShmLoan {
-    pub(crate) fn private(len: usize) -> Self {
-        Self { private: vec![0; len].into(), chunk: None }
+    /// `None` where there is no memory for it.
+    pub(crate) fn private(len: usize) -> Option<Self> {
+        Some(Self { private: zeroes(len)?, chunk: None })
     }
 
     pub(crate) fn chunk(attachment: Arc<Attachment>, chunk: Chunk) -> Self {
@@ -161,6 +161,14 @@ impl Drop for ShmLoan {
             attachment.shared.chunks.release(*chunk);
         }
     }
+}
+
+/// So many bytes, where there is memory for them.
+fn zeroes(len: usize) -> Option<Box<[u8]>> {
+    let mut bytes = Vec::new();
+    bytes.try_reserve_exact(len).ok()?;
+    bytes.resize(len, 0);
+    Some(bytes.into())
 }
 
 /// Like indexing a slice: panics where `offset + len` is beyond the end.

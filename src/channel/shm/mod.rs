@@ -1,5 +1,6 @@
 //! Channels in a segment: `shm:`, `file:`, `memfd:` and `fd:`.
 
+mod delivery;
 mod handle;
 mod receiver;
 mod sender;

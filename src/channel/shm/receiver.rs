@@ -8,7 +8,7 @@ use crate::address::Address;
 use crate::atomic::Ordering::{Acquire, Relaxed};
 use crate::deadline::Deadline;
 use crate::error::Result;
-use crate::message::{Inbox, wrong_size};
+use crate::message::{Inbox, no_memory, wrong_size};
 use crate::shared::Contradiction;
 use crate::shared::attachment::Attachment;
 use crate::shared::chunks::{Chunk, Chunks};
@@ -40,6 +40,10 @@ pub(crate) struct ShmReceiver {
     payload: u64,
     /// `ack=release`: messages are held until their guards are dropped.
     pub(super) leased: bool,
+    /// Taken, when there was no memory to copy it to: it comes first when there is.
+    pub(super) undelivered: Option<Chunk>,
+    /// Whether a small message at the front is not what comes next, or not all that is to be done.
+    pub(super) detour: bool,
     pub(super) chunks: Chunks,
     /// Only to know the chunks, and to give idle memory back.
     pub(super) pool: Pool,
@@ -103,6 +107,8 @@ impl ShmReceiver {
             inline_max: layout.inline_max(),
             payload: layout::payload_at(layout.config.slot_bytes),
             leased: layout.config.ack == Ack::OnRelease,
+            undelivered: None,
+            detour: layout.config.ack == Ack::OnRelease,
             chunks,
             pool,
             handle,
@@ -198,7 +204,7 @@ impl ShmReceiver {
 
     /// The message at the front is taken. False: another took it.
     #[inline(always)]
-    fn pass(&mut self, found: Option<Found>) -> bool {
+    pub(super) fn pass(&mut self, found: Option<Found>) -> bool {
         match (&mut self.link, found) {
             (Link::Many(ring, cursor), Some(found)) => ring.take(cursor, found),
             (Link::Many(..), None) => true,
@@ -220,6 +226,12 @@ impl ShmReceiver {
         self.handle.check()?;
         let mut patience = Patience::default();
         loop {
+            if let Some(chunk) = self.undelivered.take() {
+                self.detour = self.leased;
+                if let Some(done) = deliver(self, Message::Chunk(chunk), None)? {
+                    return Ok(Some(done));
+                }
+            }
             if self.leased
                 && let Some(chunk) = self.returned()?
                 && let Some(done) = deliver(self, Message::Chunk(chunk), None)?
@@ -287,7 +299,7 @@ impl ShmReceiver {
     /// The common case by the shortest way: a small message stands at the front.
     #[inline(always)]
     fn recv_small<I: Inbox>(&mut self, inbox: &mut I) -> Small {
-        if self.leased || self.handle.check().is_err() {
+        if self.detour || self.handle.check().is_err() {
             return Small::Other;
         }
         let (slot, found) = match &self.link {
@@ -323,39 +335,6 @@ impl ShmReceiver {
         })
     }
 
-    /// Copies a message out of its slot and takes it. `None`: another took it meanwhile.
-    #[inline(always)]
-    fn copy_inline(
-        &mut self,
-        inbox: &mut impl Inbox,
-        len: usize,
-        at: u64,
-        found: Option<Found>,
-    ) -> Result<Option<()>> {
-        let Some(room) = inbox.room(len) else {
-            if !self.pass(found) {
-                return Ok(None);
-            }
-            return Err(wrong_size(&self.handle.what, len as u64, inbox.size()));
-        };
-        self.memory.read(at, room);
-        Ok(self.pass(found).then_some(()))
-    }
-
-    #[inline(never)]
-    fn copy_chunk(&mut self, inbox: &mut impl Inbox, chunk: Chunk) -> Result<Lease> {
-        let fits = inbox.room(chunk.len as usize).map(|room| self.memory.read(chunk.offset, room));
-        if self.leased && fits.is_some() {
-            return Ok(Some(self.held(chunk).into()));
-        }
-        self.chunks.release(chunk);
-        fits.map(|()| None).ok_or_else(|| wrong_size(&self.handle.what, chunk.len, inbox.size()))
-    }
-
-    fn held(&self, chunk: Chunk) -> HeldChunk {
-        HeldChunk::new(self.handle.attachment.clone(), chunk)
-    }
-
     #[inline]
     pub(crate) fn recv_many<I: Inbox>(&mut self, places: &mut [I], deadline: Deadline) -> Result<usize> {
         let mut count = 0;
@@ -382,7 +361,7 @@ impl ShmReceiver {
     #[inline(always)]
     fn sweep<I: Inbox>(&mut self, places: &mut [I]) -> Option<usize> {
         let Link::One(pair, side) = &mut self.link else { return None };
-        if self.handle.check().is_err() {
+        if self.detour || self.handle.check().is_err() {
             return None;
         }
         let start = side.position;
@@ -425,7 +404,8 @@ impl ShmReceiver {
         self.next(deadline, |this, message, found| {
             let held = match message {
                 Message::Inline(len, at) => {
-                    let mut held = HeldMessage::copied(len);
+                    let held = HeldMessage::copied(len);
+                    let mut held = held.ok_or_else(|| no_memory(&this.handle.what, len as u64))?;
                     this.memory.read(at, held.room());
                     if !this.pass(found) {
                         return Ok(None);

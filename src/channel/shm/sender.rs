@@ -7,6 +7,7 @@ use crate::address::Address;
 use crate::atomic::Ordering::Relaxed;
 use crate::deadline::Deadline;
 use crate::error::{Error, Result};
+use crate::message::no_memory;
 use crate::shared::attachment::Attachment;
 use crate::shared::chunks::Chunk;
 use crate::shared::layout::{self, Ack, Peers};
@@ -199,7 +200,7 @@ impl ShmSender {
     pub(crate) fn loan(&mut self, len: usize, deadline: Deadline) -> Result<ShmLoan> {
         self.handle.check()?;
         if len < self.inline_end {
-            return Ok(ShmLoan::private(len));
+            return ShmLoan::private(len).ok_or_else(|| no_memory(&self.handle.what, len as u64));
         }
         let chunk = self.chunk(len as u64, deadline)?;
         Ok(ShmLoan::chunk(self.handle.attachment.clone(), chunk))

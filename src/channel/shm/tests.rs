@@ -8,7 +8,7 @@ use crate::address::Address;
 use crate::atomic::Ordering::Relaxed;
 use crate::deadline::Deadline;
 use crate::error::{Error, Result};
-use crate::message::Bytes;
+use crate::message::{Bytes, Inbox};
 use crate::shared::attachment::Attachment;
 use crate::shared::extents::class_of;
 use crate::shared::layout;
@@ -150,4 +150,46 @@ fn memory_is_not_what_a_word_says() {
     memory.word(slot + 16).store(1 << 32, Relaxed);
     assert!(is_corrupt(recv(&mut receiver, Deadline::Now)));
     assert!(attachment.segment.metadata().unwrap().allocated < 16 << 20);
+}
+
+/// An inbox of a process that has no memory.
+struct Starved;
+
+impl Inbox for Starved {
+    fn room(&mut self, _len: usize) -> Option<&mut [u8]> {
+        None
+    }
+}
+
+#[test]
+fn what_there_is_no_memory_for_is_not_lost() {
+    for (options, size) in [
+        ("peers=many", 5),
+        ("peers=many", 5000),
+        ("peers=one", 5000),
+        ("peers=one,slot_bytes=900", 800),
+        ("ack=release", 5),
+    ] {
+        let address: Address = format!("memfd:starved,{options}").parse().unwrap();
+        let (attachment, mode) = attach(&address, Deadline::Never).unwrap();
+        let mut receiver = ShmReceiver::new(attachment.clone(), mode).unwrap();
+        let mut sender = ShmSender::new(attachment.clone(), mode).unwrap();
+        let next = |receiver: &mut ShmReceiver| {
+            let mut inbox = Bytes::default();
+            receiver.recv(&mut inbox, Deadline::Now).map(|lease| (lease.unwrap(), inbox.to_vec()))
+        };
+        sender.send(&vec![7; size], Deadline::Now).unwrap();
+        sender.send(&[8], Deadline::Now).unwrap();
+        for _ in 0..2 {
+            let refused = receiver.recv(&mut Starved, Deadline::Now);
+            assert!(matches!(refused, Err(Error::NoSpace { .. })), "{options}");
+        }
+        if receiver.leased {
+            drop(receiver);
+            receiver = ShmReceiver::new(attachment.clone(), mode).unwrap();
+        }
+        assert_eq!(next(&mut receiver).unwrap().1, vec![7; size], "{options}");
+        assert_eq!(next(&mut receiver).unwrap().1, [8], "{options}");
+        assert!(matches!(next(&mut receiver), Err(Error::TimedOut { .. })), "{options}");
+    }
 }
