@@ -39,7 +39,7 @@ use gates::{GATES, Gate};
 pub(crate) use plan::Plan;
 
 fn main() -> ExitCode {
-    if let Some(code) = gates::soak::play_if_asked() {
+    if let Some(code) = gates::soak::play_if_asked().or_else(gates::starvation::play_if_asked) {
         return code;
     }
     let plan = Plan::from_arguments();

@@ -4,6 +4,7 @@ mod containers;
 mod kill;
 mod scribbler;
 pub(crate) mod soak;
+pub(crate) mod starvation;
 mod wakeups;
 
 use anyhow::Result;
@@ -29,5 +30,6 @@ pub(crate) const GATES: &[Gate] = &[
         about: "An hour under full load: processes come, go, die and stop on channels of every kind at once; then the account.",
         run: soak::run,
     },
+    starvation::GATE,
     scribbler::GATE,
 ];
