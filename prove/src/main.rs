@@ -5,6 +5,7 @@
 //! stage     channels, states, operations, survivors and their judgement
 //! page      memory that forked processes share
 //! tracer    a process that is stopped at an exact instruction
+//! product   every operation in every state, and the places on its way
 //! walk      many cases, walked by one process a processor
 //! plan      what a run is asked to do
 //! page      memory that forked processes share
@@ -22,6 +23,7 @@ mod chart;
 mod gates;
 mod page;
 mod plan;
+mod product;
 mod random;
 mod record;
 mod stage;

@@ -65,8 +65,8 @@ impl Plan {
     pub(crate) fn select(&self, names: Vec<String>, count: usize) -> Vec<String> {
         match &self.only {
             Some(only) => {
-                let text = only.split('@').next().unwrap_or_default();
-                let exact = only.contains('@');
+                let text = only.split(['@', ':']).next().unwrap_or_default();
+                let exact = only.contains(['@', ':']);
                 names
                     .into_iter()
                     .filter(|name| if exact { name == text } else { name.contains(text) })
@@ -83,6 +83,13 @@ impl Plan {
         Random::seeded(self.seed()).shuffle(&mut order);
         let chosen: BTreeSet<usize> = order.into_iter().take(count).collect();
         all.into_iter().enumerate().filter(|(at, _)| chosen.contains(at)).map(|(_, item)| item).collect()
+    }
+
+    /// The change behind the first : of `--only`, and who comes behind it.
+    pub(crate) fn behind(&self) -> Option<(usize, &str)> {
+        let (_, behind) = self.only.as_ref()?.split_once(':')?;
+        let (change, rest) = behind.split_once('/')?;
+        Some((change.parse().ok()?, rest.split('@').next()?))
     }
 
     /// The place behind the @ of `--only`.

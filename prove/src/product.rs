@@ -12,7 +12,7 @@ use crate::tracer::{Place, Trace};
 use crate::walk::{Found, walk};
 
 /// Of a place that is passed more often than this, the first, the last and some between are chosen.
-const ROUNDS: u32 = 12;
+const ROUNDS: u32 = 6;
 /// After so many faults of one scenario the rest would say the same.
 pub(crate) const FAULTS_MAX: usize = 5;
 
@@ -32,7 +32,22 @@ pub(crate) fn over_product(
     count: usize,
     work: impl Fn(&Scenario) -> Result<Found>,
 ) -> Result<Walked> {
-    let (fitting, left_out) = Scenario::all();
+    over_part(plan, gate, count, |_| true, work)
+}
+
+/// Walks those scenarios of the product that a gate is for.
+///
+/// # Errors
+/// Where a walker fails, as opposed to what it walks.
+pub(crate) fn over_part(
+    plan: &Plan,
+    gate: &str,
+    count: usize,
+    part: impl Fn(&Scenario) -> bool,
+    work: impl Fn(&Scenario) -> Result<Found>,
+) -> Result<Walked> {
+    let (mut fitting, left_out) = Scenario::all();
+    fitting.retain(part);
     let names = plan.select(fitting.iter().map(Scenario::name).collect(), count);
     let found = walk(plan, gate, &names, |case| {
         let scenario = fitting.iter().find(|scenario| scenario.name() == case);

@@ -1,5 +1,6 @@
 //! A list of cases, walked by several processes: one a processor, each with one thread, so that it may fork.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
@@ -29,8 +30,17 @@ pub(crate) struct Found {
     pub(crate) longest_us: Vec<u32>,
     /// From SIGKILL until the kernel had let go, in µs.
     pub(crate) release_us: Vec<u32>,
+    /// What else was counted, by its name.
+    #[serde(default)]
+    pub(crate) counts: BTreeMap<String, u64>,
     /// What did not hold: what repeats it, and what was seen.
     pub(crate) faults: Vec<(String, String)>,
+}
+
+impl Found {
+    pub(crate) fn count(&mut self, what: &str) {
+        *self.counts.entry(what.to_owned()).or_default() += 1;
+    }
 }
 
 /// Whether this process walks for another, which reads what it prints.

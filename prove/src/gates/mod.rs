@@ -1,6 +1,7 @@
 //! The gates: each breaks something on purpose and says what held.
 
 mod containers;
+mod double;
 mod kill;
 mod scribbler;
 pub(crate) mod soak;
@@ -23,6 +24,7 @@ pub(crate) struct Gate {
 /// All gates, in the order of the chart.
 pub(crate) const GATES: &[Gate] = &[
     kill::GATE,
+    double::GATE,
     wakeups::GATE,
     containers::GATE,
     Gate {

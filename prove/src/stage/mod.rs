@@ -20,7 +20,8 @@ mod site;
 mod state;
 mod verdict;
 
-pub(crate) use site::{Lore, Site};
+pub(crate) use operation::Role;
+pub(crate) use site::{Lore, Ready, Site};
 
 use mode::{MODES, Mode, Scope};
 use operation::{OPERATIONS, Operation};
@@ -61,11 +62,19 @@ impl Scenario {
             Scope::Only(name) if operation.name != name => Some("as on `many`: there is more memory"),
             _ => None,
         };
+        let moved = state.moved && !operation.moves;
         let taken = mode.one && state.holds == Some(operation.role);
         scope
             .or_else(|| (state.misfit)(mode))
             .or_else(|| (operation.misfit)(mode, state))
+            .or_else(|| moved.then_some("where the ring stands changes nothing of it"))
             .or_else(|| taken.then_some("its one end is another's"))
+    }
+
+    /// The same with another operation, if that fits.
+    pub(crate) fn with_operation(&self, name: &str) -> Option<Self> {
+        let operation = OPERATIONS.iter().find(|operation| operation.name == name)?;
+        Some(Self { operation, ..*self }).filter(|scenario| scenario.misfit().is_none())
     }
 
     pub(crate) fn name(&self) -> String {

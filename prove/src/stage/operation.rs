@@ -64,6 +64,8 @@ pub(crate) struct Operation {
     pub(crate) effect: Effect,
     /// Whether it moves messages, or waits for them.
     pub(crate) moves: bool,
+    /// Whether it lets go of what it took before it ends.
+    pub(crate) releases: bool,
     /// Why it makes no sense there.
     pub(crate) misfit: fn(&Mode, &State) -> Option<&'static str>,
     /// Prepares, and gives what is interrupted.
@@ -76,7 +78,7 @@ const fn operation(
     effect: Effect,
     act: fn(Part) -> Result<Act>,
 ) -> Operation {
-    Operation { name, role, effect, moves: true, misfit: |_, _| None, act }
+    Operation { name, role, effect, moves: true, releases: true, misfit: |_, _| None, act }
 }
 
 /// One that opens, closes, looks or removes.
@@ -94,7 +96,10 @@ pub(crate) const OPERATIONS: &[Operation] = &[
     operation("recv", Role::Receiver, Effect::Takes(1), recv),
     operation("recv_many", Role::Receiver, Effect::Takes(3), recv_many),
     operation("recv_in_place", Role::Receiver, Effect::Takes(1), |part| in_place(part, true)),
-    operation("recv_and_hold", Role::Receiver, Effect::Takes(1), |part| in_place(part, false)),
+    Operation {
+        releases: false,
+        ..operation("recv_and_hold", Role::Receiver, Effect::Takes(1), |part| in_place(part, false))
+    },
     Operation {
         misfit: needs_empty,
         ..operation("recv_asleep", Role::Receiver, Effect::Nothing, recv_asleep)

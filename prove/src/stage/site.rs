@@ -99,9 +99,7 @@ impl<'a> Site<'a> {
         };
         site.open_ends()?;
         (state.arrange)(&mut site).with_context(|| format!("the state {}", state.name))?;
-        if mode.one {
-            site.make_way(role);
-        }
+        site.make_way(role);
         Ok(site)
     }
 
@@ -137,7 +135,11 @@ impl<'a> Site<'a> {
         Ok(())
     }
 
-    fn make_way(&mut self, role: Role) {
+    /// One to one, leaves a victim of that role its end.
+    pub(crate) fn make_way(&mut self, role: Role) {
+        if !self.mode.one {
+            return;
+        }
         match role {
             Role::Sender => self.sender = None,
             Role::Receiver => self.receiver = None,
@@ -260,6 +262,31 @@ impl<'a> Site<'a> {
             Fate::Stopped | Fate::StoppedBehind => self.stopped.push((victim, report)),
         }
         Ok(())
+    }
+
+    /// Another than the victim begins an operation and is killed at a place on its way.
+    pub(crate) fn kill_at(&mut self, operation: &Operation, place: Place) -> Result<()> {
+        let Ready { mut victim, .. } = self.another(operation, false)?;
+        ensure!(victim.run_to(place)? == Stop::There, "another way was taken");
+        victim.kill();
+        Ok(())
+    }
+
+    /// Another than the victim, in front of an operation that it will not finish. It may live on and keep what it took.
+    fn another(&mut self, operation: &Operation, keeps: bool) -> Result<Ready> {
+        let victims = std::mem::take(&mut self.ledger.victims);
+        let ready = self.ready(operation)?;
+        let its = std::mem::replace(&mut self.ledger.victims, victims);
+        match operation.effect {
+            Effect::Adds(count) => self.ledger.possible.extend(&its[..count]),
+            // What was released is gone, also with ack=release: recv_in_place ends with that.
+            Effect::Takes(count) if keeps || !self.mode.release || operation.releases => {
+                let doubtful: Vec<u64> = self.ledger.certain.iter().copied().take(count).collect();
+                self.ledger.doubtful.extend(doubtful);
+            }
+            Effect::Takes(_) | Effect::Nothing | Effect::Removes => {}
+        }
+        Ok(ready)
     }
 
     fn advance(&self, victim: &mut Victim, operation: &Operation, change: usize) -> Result<()> {

@@ -17,6 +17,10 @@ pub(crate) struct State {
     pub(crate) full: bool,
     /// A sender finds no chunk.
     pub(crate) exhausted: bool,
+    /// Others wake up while the victim is at work: its way is not the same each time.
+    pub(crate) lively: bool,
+    /// Only where the ring stands is special.
+    pub(crate) moved: bool,
     /// The survivors are not there yet.
     pub(crate) deserted: bool,
     /// Why it cannot be on that kind of channel.
@@ -31,6 +35,8 @@ const fn state(name: &'static str, arrange: fn(&mut Site) -> Result<()>) -> Stat
         empty: false,
         full: false,
         exhausted: false,
+        lively: false,
+        moved: false,
         deserted: false,
         misfit: |_| None,
         arrange,
@@ -47,12 +53,13 @@ const fn deserted(name: &'static str, arrange: fn(&mut Site) -> Result<()>) -> S
 
 pub(crate) const STATES: &[State] = &[
     empty("fresh", |_| Ok(())),
-    empty("used", |site| site.pass(2)),
+    State { moved: true, ..empty("used", |site| site.pass(2)) },
     state("waiting", |site| site.send(2)),
     State { full: true, ..state("full", |site| site.send(CAPACITY)) },
-    state("wrap", |site| site.pass(CAPACITY - 1).and_then(|()| site.send(1))),
-    state("lapped", |site| site.pass(2 * CAPACITY + 1).and_then(|()| site.send(1))),
+    State { moved: true, ..state("wrap", |site| site.pass(CAPACITY - 1).and_then(|()| site.send(1))) },
+    State { moved: true, ..state("lapped", |site| site.pass(2 * CAPACITY + 1).and_then(|()| site.send(1))) },
     State {
+        moved: true,
         full: true,
         ..state("full_lapped", |site| site.pass(CAPACITY + 2).and_then(|()| site.send(CAPACITY)))
     },
@@ -60,21 +67,25 @@ pub(crate) const STATES: &[State] = &[
     empty("grown", |site| site.pass_large(2)),
     State { exhausted: true, empty: true, ..state("exhausted", |site| site.hold_all_chunks()) },
     State {
+        lively: true,
         holds: Some(Role::Receiver),
         empty: true,
         ..state("receiver_asleep", |site| site.sleep_receiver())
     },
     State {
+        lively: true,
         misfit: many,
         empty: true,
         ..state("receivers_asleep", |site| site.sleep_receiver().and_then(|()| site.sleep_receiver()))
     },
     State {
+        lively: true,
         holds: Some(Role::Sender),
         full: true,
         ..state("sender_asleep", |site| site.send(CAPACITY).and_then(|()| site.sleep_sender()))
     },
     State {
+        lively: true,
         misfit: many,
         full: true,
         ..state("senders_asleep", |site| {
