@@ -21,7 +21,7 @@
 //! that still names it. With `ack=release` a dead receiver's chunk becomes RETURNED, and whoever receives next
 //! holds it first.
 
-use crate::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use crate::atomic::Ordering::{Acquire, Relaxed, Release};
 use crate::atomic::{AtomicU64, fence_after_update};
 
 use super::Contradiction;
@@ -139,8 +139,9 @@ impl Chunks {
 
     #[inline(always)]
     fn replace(&self, id: u32, old: Word, new: Word) -> bool {
-        // gives: written, read (by what the new word says); takes: written, read (by what the old one said)
-        self.word(id).compare_exchange(old.0, new.0, AcqRel, Relaxed).is_ok()
+        // What the old word says was taken by the look at it: no word comes back.
+        // gives: written, read (by what the new word says)
+        self.word(id).compare_exchange(old.0, new.0, Release, Relaxed).is_ok()
     }
 
     /// FREE → LOANED.
@@ -244,18 +245,16 @@ impl Chunks {
         if returned.load(Relaxed) == 0 {
             return Ok(None);
         }
-        // Cleared before the walk: whoever returns one meanwhile sets it again.
-        // takes: returned; gives: returned. The fence orders: the clearing before the walk
-        returned.swap(0, AcqRel);
-        fence_after_update();
+        // Cleared before the walk: whoever returns one meanwhile sets it again. It is only ever added to or swapped,
+        // never stored, so that whoever clears it sees the chunks of all who set it before.
+        returned.swap(0, Acquire); // takes: returned
         extents.refresh()?;
         for id in 0..extents.chunks_known() {
             let word = self.load(id);
             if word.is(State::Returned)
                 && let Some(chunk) = self.hold_exactly(id, word, me, extents)?
             {
-                // gives: returned; more may be waiting
-                returned.store(1, Release);
+                returned.fetch_add(1, Release); // gives: returned; more may be waiting
                 return Ok(Some(chunk));
             }
         }
@@ -318,8 +317,8 @@ impl Chunks {
             let next = Word(word.next(State::Returned, 0).0 | REDELIVERED);
             let returned = self.replace(id, word, next);
             if returned {
-                // gives: returned; takes: returned (by who cleared the hint)
-                self.memory.word(layout::RETURNED).fetch_add(1, AcqRel);
+                // gives: returned
+                self.memory.word(layout::RETURNED).fetch_add(1, Release);
             }
             return returned;
         }

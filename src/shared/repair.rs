@@ -7,7 +7,7 @@
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
-use crate::atomic::Ordering::{Acquire, Relaxed, Release};
+use crate::atomic::Ordering::{Relaxed, Release};
 
 use super::chunks::Chunks;
 use super::extents::Extents;
@@ -89,7 +89,7 @@ impl Structures {
         if lease {
             // A receiver that died after it cleared the hint may have left chunks that are RETURNED.
             // gives: returned
-            self.memory.word(layout::RETURNED).store(1, Release);
+            self.memory.word(layout::RETURNED).fetch_add(1, Release);
         }
     }
 
@@ -108,8 +108,7 @@ impl Structures {
     fn named_chunk(&self, slot: u64) -> Option<u64> {
         let at = slot + layout::payload_at(self.layout.config.slot_bytes);
         let is_chunk = About(self.memory.word(slot + 8).load(Relaxed)).is_chunk();
-        // takes: written (of the chunk; the slot's state gave filled)
-        is_chunk.then(|| self.memory.word(at).load(Acquire))
+        is_chunk.then(|| self.memory.word(at).load(Relaxed))
     }
 
     fn full_slots(&self) -> Box<dyn Iterator<Item = u64> + '_> {
