@@ -9,7 +9,7 @@
 //!
 //! Fact **backed**: the extent's memory and its chunks' descriptors are reserved. Given by READY.
 
-use crate::atomic::Ordering::{AcqRel, Acquire, Relaxed};
+use crate::atomic::Ordering::{Acquire, Relaxed, Release};
 use crate::error::{Error, Result};
 
 use super::Contradiction;
@@ -227,8 +227,8 @@ impl Extents {
                 }
                 continue;
             };
-            // gives: backed (of the extents before); takes: backed
-            if old & 0xff != FREE || at.compare_exchange(old, word, AcqRel, Relaxed).is_err() {
+            // gives: backed (of the extents before)
+            if old & 0xff != FREE || at.compare_exchange(old, word, Release, Relaxed).is_err() {
                 continue;
             }
             match self.finish(extent, word, backing) {
@@ -273,8 +273,8 @@ impl Extents {
             Err(_) => freed(word),
         };
         let at = self.memory.word(self.word_at(self.known.len()));
-        // gives: backed; takes: backed (of the extents before)
-        if at.compare_exchange(word, next, AcqRel, Relaxed).is_err() {
+        // gives: backed
+        if at.compare_exchange(word, next, Release, Relaxed).is_err() {
             return Ok(()); // another was faster: what he did counts
         }
         reserved

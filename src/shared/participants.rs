@@ -13,7 +13,7 @@
 //! - **retired**: the segment is nobody's any more, for ever.
 //! - **opened**, **closed**: an endpoint is its holder's, or nobody's; **changed**: the senders' epoch follows.
 
-use crate::atomic::Ordering::{AcqRel, Acquire, Relaxed, SeqCst};
+use crate::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use crate::atomic::fence;
 use crate::error::Result;
 
@@ -109,8 +109,9 @@ impl Participants {
 
     fn replace(&self, place: Place, word: u64) -> bool {
         let at = self.memory.word(self.place_at(place.index));
-        // gives: locked, left, repaired (by what the new word says); takes: left, repaired
-        at.compare_exchange(place.word, word, AcqRel, Relaxed).is_ok()
+        // What the old word says was taken by the look at it: no word comes back.
+        // gives: locked, left, repaired (by what the new word says)
+        at.compare_exchange(place.word, word, Release, Relaxed).is_ok()
     }
 
     /// Takes a place; `None` when none is free (reap, and try again).
@@ -198,8 +199,8 @@ impl Participants {
                 return false;
             }
             let next = (seen + 1) & !RETIRED;
-            // gives: announced; takes: announced
-            if word.compare_exchange(seen, next, AcqRel, Relaxed).is_ok() {
+            // gives: announced
+            if word.compare_exchange(seen, next, Release, Relaxed).is_ok() {
                 return true;
             }
         }
@@ -233,8 +234,8 @@ impl Participants {
 
     /// Retires the segment for ever, unless somebody attached since `seen`.
     pub(crate) fn retire(&self, seen: u64) -> bool {
-        // gives: retired; takes: announced
-        self.memory.word(layout::ATTACH).compare_exchange(seen, seen | RETIRED, AcqRel, Relaxed).is_ok()
+        // gives: retired
+        self.memory.word(layout::ATTACH).compare_exchange(seen, seen | RETIRED, Release, Relaxed).is_ok()
     }
 
     fn endpoint_word(&self, index: u16) -> &crate::atomic::AtomicU64 {
@@ -253,8 +254,8 @@ impl Participants {
                 continue;
             }
             let word = seen & !(GENERATION - 1) | role as u64 | u64::from(owner) << 16;
-            // gives: opened; takes: closed
-            if self.endpoint_word(index).compare_exchange(seen, word, AcqRel, Relaxed).is_ok() {
+            // gives: opened
+            if self.endpoint_word(index).compare_exchange(seen, word, Release, Relaxed).is_ok() {
                 self.count_change(role);
                 return Ok(Endpoint { index, word });
             }
@@ -266,8 +267,8 @@ impl Participants {
     pub(crate) fn close(&self, endpoint: Endpoint) -> bool {
         let next = (endpoint.word & !(GENERATION - 1)).wrapping_add(GENERATION);
         let word = self.endpoint_word(endpoint.index);
-        // gives: closed; takes: opened
-        let closed = word.compare_exchange(endpoint.word, next, AcqRel, Relaxed).is_ok();
+        // gives: closed
+        let closed = word.compare_exchange(endpoint.word, next, Release, Relaxed).is_ok();
         if closed && endpoint.word & 0xff == Role::Sender as u64 {
             self.count_change(Role::Sender);
         }
@@ -276,8 +277,8 @@ impl Participants {
 
     fn count_change(&self, role: Role) {
         if role == Role::Sender {
-            // gives: changed; takes: changed
-            self.memory.word(layout::SENDERS_EPOCH).fetch_add(1, AcqRel);
+            // gives: changed
+            self.memory.word(layout::SENDERS_EPOCH).fetch_add(1, Release);
         }
     }
 

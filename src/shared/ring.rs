@@ -16,7 +16,7 @@
 //! from its own copy. No user code runs between claim and commit, or while a slot is held: there is no other way
 //! for a slot to be held at all.
 
-use crate::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
+use crate::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use crate::atomic::fence;
 use crate::deadline::Deadline;
 
@@ -114,8 +114,9 @@ impl Ring {
     #[inline(always)]
     fn replace(&self, found: Found, new: Slot) -> bool {
         let word = self.memory.word(self.slot(found.position));
-        // gives: claimed, taken, acknowledged (by what the new word says); takes: claimed, filled, taken
-        word.compare_exchange(found.word.0, new.0, AcqRel, Relaxed).is_ok()
+        // What the old word says was taken by the look at it: no word comes back.
+        // gives: claimed, taken, acknowledged (by what the new word says)
+        word.compare_exchange(found.word.0, new.0, Release, Relaxed).is_ok()
     }
 
     fn wake(&self, found: Found) {

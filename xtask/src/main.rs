@@ -18,12 +18,14 @@ fn main() -> ExitCode {
     match std::env::args().nth(1).as_deref() {
         Some("test") => test(),
         Some("prove") => pass_on("run --quiet --release --package narrows-prove --"),
+        Some("models") => models(std::env::args().nth(2)),
         Some("mutants") => pass_on("run --quiet --package narrows-mutants --"),
         _ => {
             eprintln!("usage: cargo xtask test     format, lints, docs, every test, model checker, leaks");
             eprintln!("       cargo xtask prove    every fault that narrows promises to survive");
+            eprintln!("       cargo xtask models   the model checker with a preemption more; takes a filter");
             eprintln!("       cargo xtask mutants  src/shared broken in every way: does a test notice?");
-            eprintln!("--help behind the last two says more");
+            eprintln!("--help behind prove and mutants says more");
             ExitCode::from(2)
         }
     }
@@ -61,8 +63,14 @@ fn test() -> ExitCode {
 }
 
 /// Runs a member of the workspace with the rest of our arguments.
-fn pass_on(run: &str) -> ExitCode {
-    match cargo(&root(), run).args(std::env::args_os().skip(2)).status() {
+fn pass_on(arguments: &str) -> ExitCode {
+    let mut command = cargo(&root(), arguments);
+    command.args(std::env::args_os().skip(2));
+    run(command)
+}
+
+fn run(mut command: Command) -> ExitCode {
+    match command.status() {
         Ok(status) => {
             status.code().and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from)
         }
@@ -71,6 +79,21 @@ fn pass_on(run: &str) -> ExitCode {
             ExitCode::from(2)
         }
     }
+}
+
+/// The models whose names contain `filter`.
+fn model_checker(root: &Path, filter: Option<&str>) -> Command {
+    let mut command = cargo(root, "test --package narrows --release --lib");
+    command.arg(filter.unwrap_or("loom"));
+    command.env("RUSTFLAGS", "--cfg loom").env("CARGO_TARGET_DIR", root.join("target/loom"));
+    command
+}
+
+/// All models, each with one preemption more than in `test`, and what they counted.
+fn models(filter: Option<String>) -> ExitCode {
+    let mut command = model_checker(&root(), filter.as_deref());
+    command.args(["--", "--show-output"]).env("NARROWS_MORE_PREEMPTIONS", "1");
+    run(command)
 }
 
 fn cargo(root: &Path, arguments: &str) -> Command {
@@ -85,14 +108,12 @@ fn steps(root: &Path, folder: &Path) -> Vec<Step> {
     docs.env("RUSTDOCFLAGS", "-D warnings");
     let mut tests = cargo("test --workspace --no-fail-fast -- --show-output");
     tests.env("TMPDIR", folder);
-    let mut models = cargo("test --package narrows --release --lib loom");
-    models.env("RUSTFLAGS", "--cfg loom").env("CARGO_TARGET_DIR", root.join("target/loom"));
     vec![
         Step::new("format", cargo("fmt --all --check")),
         Step::new("lints", cargo("clippy --quiet --workspace --all-targets -- -D warnings")),
         Step::new("docs", docs),
         Step::new("tests", tests),
-        Step::new("model checker", models),
+        Step::new("model checker", model_checker(root, None)),
         Step::new("planted bugs", cargo("run --quiet --package narrows-mutants -- --planted")),
     ]
 }

@@ -9,13 +9,17 @@ use crate::atomic::Fault;
 use crate::atomic::Ordering::Relaxed;
 use crate::error::{Error, Result};
 use crate::shared::extents::{Backing, Class, Extent, Extents, class_bytes, class_of};
-use crate::shared::layout::{self, Peers};
+use crate::shared::layout::{self, Layout, Peers};
 use crate::shared::memory::Memory;
 
 use super::{all, check, check_each_death, layout as small, no_space, notices};
 
-/// One extent fits twice.
+/// Chunks of this size are grown one by one.
 const LEN: u64 = 64 << 10;
+/// Too large for anybody to reserve in passing: who finds it GROWING takes it back.
+const GIANT: u64 = 32 << 20;
+/// Two who grow want chunks of different sizes.
+const SIZES: [u64; 2] = [LEN, LEN / 2];
 
 /// Memory that can be asked for so many times. What is reserved says so in its first word: whoever knows an extent
 /// sees it.
@@ -40,10 +44,12 @@ impl Backing for Marked {
     }
 }
 
-fn extents(times: usize) -> (Extents, Marked) {
+/// Room for two extents of chunks of `len` bytes.
+fn extents(times: usize, len: u64) -> (Extents, Marked) {
     let layout = small(Peers::Many, 2, 2);
+    let layout = Layout { length: layout.data + 2 * len, ..layout };
     let table = (0..3).map(|index| layout.extents + index * layout::EXTENT_BYTES);
-    let bytes = [layout.chunks, layout.data, layout.data + LEN];
+    let bytes = [layout.chunks, layout.data, layout.data + len];
     let memory = Memory::of_words(layout.length, table.chain(bytes).map(|word| (word, 0)));
     (Extents::new(memory, &layout), Marked { memory, left: Arc::new(AtomicUsize::new(times)) })
 }
@@ -72,11 +78,10 @@ fn audit(mut extents: Extents, supply: &Marked, seen: &[Vec<Extent>]) -> Vec<Ext
     known
 }
 
-/// They want chunks of different sizes.
-fn two_growers(times: usize) -> impl Fn() {
+fn two_growers(times: usize, lens: [u64; 2]) -> impl Fn() {
     move || {
-        let (extents, supply) = extents(times);
-        let growers = [LEN, LEN / 2].map(|len| {
+        let (extents, supply) = extents(times, lens[0]);
+        let growers = lens.map(|len| {
             let (extents, supply) = (extents.clone(), supply.clone());
             spawn(move || grow(extents, class_of(len), &supply))
         });
@@ -96,17 +101,22 @@ fn two_growers(times: usize) -> impl Fn() {
 
 #[test]
 fn loom_extents_grow_under_two() {
-    check(50, two_growers(usize::MAX));
+    check(50, two_growers(usize::MAX, SIZES));
+}
+
+#[test]
+fn loom_extents_of_giants_are_taken_back_and_made() {
+    check(50, two_growers(usize::MAX, [GIANT, GIANT]));
 }
 
 #[test]
 fn loom_extents_need_their_comparison() {
-    notices(Fault::BlindSwap, two_growers(usize::MAX));
+    notices(Fault::BlindSwap, two_growers(usize::MAX, SIZES));
 }
 
 #[test]
 fn loom_extents_need_their_orderings() {
-    notices(Fault::Relaxed, two_growers(usize::MAX));
+    notices(Fault::Relaxed, two_growers(usize::MAX, SIZES));
 }
 
 /// One dies while it grows: another finishes what it began.
@@ -114,7 +124,7 @@ fn loom_extents_need_their_orderings() {
 fn loom_extents_survive_a_grower() {
     check_each_death(50, |mortal| {
         move || {
-            let (extents, supply) = extents(usize::MAX);
+            let (extents, supply) = extents(usize::MAX, LEN);
             let (ours, theirs, mortal) = (extents.clone(), extents.clone(), mortal.clone());
             let (our_supply, their_supply) = (supply.clone(), supply.clone());
             let victim = spawn(move || mortal.run(|| grow(ours, class_of(LEN), &our_supply).1));
@@ -133,6 +143,6 @@ fn loom_extents_survive_a_grower() {
 #[test]
 fn loom_extents_when_memory_runs_out() {
     for times in 0..6 {
-        check(20, two_growers(times));
+        check(20, two_growers(times, SIZES));
     }
 }

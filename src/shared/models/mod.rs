@@ -5,15 +5,21 @@
 //! |---|---|
 //! | `ring` | the ring, many to many: nothing lost, doubled, torn or out of order, also when claims are revoked |
 //! | `ring_crash` | the same with a participant that dies before any of its operations, and a repairer that does |
-//! | `pair` | the ring, one to one, with successors of the dead |
-//! | `chunks` | loans, messages in chunks, what comes again, who waits for a chunk |
+//! | `pair` | the ring, one to one, with successors of the dead, and without membarrier |
+//! | `chunks` | loans, messages in chunks, what comes again |
+//! | `pool` | who waits for a chunk, idle memory that is given back |
+//! | `held` | leases: what a dead receiver held comes again, once |
 //! | `extents` | two that grow the pool at once, one that dies half-way, memory that runs out |
-//! | `participants` | places, the last to leave, senders that come and go |
+//! | `participants` | places, endpoints, senders that come and go |
+//! | `attachment` | who comes, who leaves, who retires the segment |
+//! | `repair` | the repair of the dead as a whole, by several |
+//! | `segment`, `hands` | tools: a whole segment; whether bytes are let go before they change hands |
 //!
-//! Bounds: two slots (four where spare ones matter), two or three participants, two preemptions (`NARROWS_PREEMPTIONS`
-//! raises them). A crash is each operation in turn: one exploration for a thread that dies before its first, one for
-//! its second, until it lives through all. A deadline never passes, so whoever is not woken is a deadlock, and
-//! loom reports it. Membarrier is a fence on both sides.
+//! Bounds: two slots (four where spare ones matter), two or three participants, two preemptions; one where a model is
+//! `in_short`. `NARROWS_MORE_PREEMPTIONS` adds to both. A crash is each operation in turn: one exploration for a thread
+//! that dies before its first, one for its second, until it lives through all. A sleep without a deadline lasts, so
+//! whoever is not woken is a deadlock, and loom reports it; one with a deadline may end at any moment, which only
+//! models of a death between a step and its wake may use. Membarrier is a fence for its caller and one for the others.
 //!
 //! Every participant is a thread of loom's: what its main thread does is not interleaved, so that one only sets up
 //! and, behind the others' end, audits. Every model has a floor on the number of executions, and is run on a faulty machine
@@ -22,6 +28,8 @@
 mod attachment;
 mod chunks;
 mod extents;
+mod hands;
+mod held;
 mod pair;
 mod participants;
 mod pool;

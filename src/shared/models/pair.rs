@@ -8,6 +8,7 @@ use crate::shared::layout::{self, Config, Fence, Layout, Peers, SLOT_MIN};
 use crate::shared::memory::Memory;
 use crate::shared::pair::{Bed, Pair, ReceiveSide, SendSide};
 
+use super::hands::Hands;
 use super::{
     Mortal, all, check, check_each_death, check_each_death_in_short, fails, layout as small, notices,
 };
@@ -16,6 +17,7 @@ use super::{
 struct Channel {
     memory: Memory,
     pair: Pair,
+    hands: Hands,
 }
 
 fn channel(slots: u64, fence: Fence) -> Channel {
@@ -25,7 +27,7 @@ fn channel(slots: u64, fence: Fence) -> Channel {
         [layout::TAIL, layout::HEAD, layout::SHARED_HEAD, layout::RECEIVER_SLEEPS, layout::SENDER_SLEEPS];
     let slots = (0..slots).flat_map(|slot| [0, 16, 24].map(|word| layout.slots + slot * SLOT_MIN + word));
     let memory = Memory::of_words(layout.length, words.into_iter().chain(slots).map(|word| (word, 0)));
-    Channel { pair: Pair::new(memory, &layout), memory }
+    Channel { pair: Pair::new(memory, &layout), memory, hands: Hands::new() }
 }
 
 impl Channel {
@@ -39,16 +41,19 @@ impl Channel {
     }
 
     fn fill(&self, side: &mut SendSide, value: u64) {
-        let at = self.pair.slot(side.position) + 16;
-        self.memory.write(at, &value.to_le_bytes());
-        self.memory.write(at + 8, &value.to_le_bytes());
+        let at = self.pair.slot(side.position);
+        self.hands.take(at);
+        self.memory.write(at + 16, &value.to_le_bytes());
+        self.memory.write(at + 24, &value.to_le_bytes());
         self.pair.fill(side);
     }
 
     fn read(&self, position: u64) -> u64 {
         let mut value = [[0; 8]; 2];
-        self.memory.read(self.pair.slot(position) + 16, value.as_flattened_mut());
+        let at = self.pair.slot(position);
+        self.memory.read(at + 16, value.as_flattened_mut());
         assert_eq!(value[0], value[1], "torn");
+        self.hands.give(at, self.hands.done());
         u64::from_le_bytes(value[0])
     }
 

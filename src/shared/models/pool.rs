@@ -16,6 +16,7 @@ use crate::shared::memory::Memory;
 use crate::shared::pool::{Loan, Pool};
 use crate::shared::wait::IDLE;
 
+use super::hands::Hands;
 use super::{Mortal, all, check, check_each_death, check_in_short, fails, layout as small, notices};
 
 /// READY, and one chunk.
@@ -29,6 +30,7 @@ struct Segment {
     memory: Memory,
     layout: Layout,
     is_there: Arc<AtomicBool>,
+    hands: Hands,
 }
 
 fn segment() -> Segment {
@@ -48,6 +50,7 @@ fn segment() -> Segment {
         memory: Memory::of_words(layout.length, words),
         layout,
         is_there: Arc::new(AtomicBool::new(true)),
+        hands: Hands::new(),
     }
 }
 
@@ -86,6 +89,7 @@ impl Segment {
         loop {
             if let Some(chunk) = self.try_loan(&mut pool, me) {
                 assert!(self.is_there.load(Relaxed), "there is no memory behind a loan");
+                self.hands.take(0);
                 return chunk;
             }
             if !pool.wait(until, CHUNK, me, self).unwrap() {
@@ -100,6 +104,12 @@ impl Segment {
         self.memory.word(chunk.offset).store(value, Relaxed);
         self.pool().chunks.queue(&mut chunk).unwrap();
         chunk.reference()
+    }
+
+    /// Whoever releases a chunk has read it.
+    fn release(&self, chunk: Chunk) {
+        self.hands.give(0, self.hands.done());
+        self.pool().chunks.release(chunk);
     }
 
     fn value(&self, chunk: Chunk) -> u64 {
@@ -121,12 +131,12 @@ fn sleepers(count: u16) -> impl Fn() {
                 let ours = segment.clone();
                 spawn(move || {
                     let chunk = ours.loan(me, Deadline::Never, |_| ());
-                    ours.pool().chunks.release(chunk);
+                    ours.release(chunk);
                 })
             })
             .collect();
         let ours = segment.clone();
-        let receiver = spawn(move || ours.pool().chunks.release(chunk));
+        let receiver = spawn(move || ours.release(chunk));
         all(senders.into_iter().chain([receiver]));
         assert!(segment.is(State::Free));
     }
@@ -223,7 +233,7 @@ fn trimmer(mortal: Mortal, careful: bool, until: Deadline) -> impl Fn() {
                 let Pool { chunks, mut extents, .. } = theirs.pool();
                 let held = chunks.hold(reference, 3, &mut extents).unwrap().expect("a message is lost");
                 assert_eq!(theirs.value(held), value, "a message is punched out");
-                theirs.pool().chunks.release(held);
+                theirs.release(held);
             }
         });
         all([trimmer, sender]);

@@ -6,10 +6,15 @@ use std::sync::atomic::AtomicBool;
 use loom::sync::Mutex;
 use loom::thread::spawn;
 
+use crate::atomic::Fault;
+use crate::atomic::Ordering::{AcqRel, Acquire, Relaxed};
+use crate::deadline::Deadline;
+use crate::shared::layout;
+use crate::shared::ring::Claim;
 use crate::shared::slot::State;
 
-use super::ring::{Blocked, channel};
-use super::{Mortal, all, check_each_death, fails};
+use super::ring::{Blocked, LAST_LAP, channel};
+use super::{Mortal, all, check, check_each_death, fails, notices};
 
 /// What the kernel knows: whether somebody's lock is free.
 #[derive(Clone)]
@@ -30,9 +35,9 @@ impl Lock {
 }
 
 /// A sender that dies, one that lives and goes round, and a receiver that repairs the dead while it waits.
-fn sender_dies(mortal: Mortal) -> impl Fn() {
+fn sender_dies(mortal: Mortal, capacity: u64, lap: u64) -> impl Fn() {
     move || {
-        let channel = channel(2, 2, 0, Blocked::Revokes);
+        let channel = channel(2, capacity, lap, Blocked::Revokes);
         let lock = Lock::held();
         let (ours, theirs, mortal, falls) = (channel.clone(), channel.clone(), mortal.clone(), lock.clone());
         let victim = spawn(move || {
@@ -41,17 +46,18 @@ fn sender_dies(mortal: Mortal) -> impl Fn() {
             sent
         });
         let witness = spawn(move || {
-            theirs.send(&mut theirs.tail(), 2, 2);
+            let mut head = theirs.head();
+            let mut values = theirs.send_receiving(&mut theirs.tail(), &mut head, 2, 2);
             if lock.is_free() {
                 assert!(theirs.ring.reap(1, || true));
             }
-            theirs.receive(&mut theirs.head(), || false).unwrap()
+            values.extend(theirs.receive(&mut head, || true));
+            values
         });
         let sent = victim.join().unwrap();
-        let first = witness.join().unwrap();
+        let mut values = witness.join().unwrap();
         assert!(channel.ring.reap(1, || true));
-        let mut values = channel.audit();
-        values.push(first);
+        values.extend(channel.audit());
         values.sort_unstable();
         assert!(values == [1, 2] || !sent && values == [2], "{values:?}");
     }
@@ -59,7 +65,17 @@ fn sender_dies(mortal: Mortal) -> impl Fn() {
 
 #[test]
 fn loom_ring_survives_a_sender() {
-    check_each_death(1000, sender_dies);
+    check_each_death(1000, |mortal| sender_dies(mortal, 2, 0));
+}
+
+#[test]
+fn loom_ring_survives_a_sender_where_laps_begin_anew() {
+    check_each_death(1000, |mortal| sender_dies(mortal, 2, LAST_LAP));
+}
+
+#[test]
+fn loom_ring_survives_a_sender_with_a_spare_slot() {
+    check_each_death(1000, |mortal| sender_dies(mortal, 1, 0));
 }
 
 /// Without a repair the claim of the dead stays, and the audit says so.
@@ -100,28 +116,108 @@ fn loom_ring_survives_a_receiver() {
 
 /// One died with a claim; its repairer dies before any of its operations and another repairs, while a sender goes
 /// round over the slot.
+fn repairer_dies(mortal: Mortal, lap: u64) -> impl Fn() {
+    move || {
+        let channel = channel(2, 2, lap, Blocked::Revokes);
+        drop(channel.ring.claim(&mut channel.tail(), 1));
+        assert!(channel.ring.load(0).is(State::Claimed));
+        let (ours, theirs, mortal) = (channel.clone(), channel.clone(), mortal.clone());
+        let repairers = spawn(move || {
+            mortal.run(|| ours.ring.reap(1, || true));
+            assert!(ours.ring.reap(1, || true));
+        });
+        let sender = spawn(move || {
+            let mut tail = theirs.tail();
+            theirs.send(&mut tail, 2, 1);
+            assert_eq!(theirs.receive(&mut theirs.head(), || false), Some(1));
+            theirs.send(&mut tail, 2, 2);
+        });
+        all([repairers, sender]);
+        assert_eq!(channel.audit(), [2]);
+    }
+}
+
 #[test]
 fn loom_ring_survives_a_repairer() {
-    check_each_death(1000, |mortal| {
+    check_each_death(1000, |mortal| repairer_dies(mortal, 0));
+}
+
+#[test]
+fn loom_ring_survives_a_repairer_where_laps_begin_anew() {
+    check_each_death(1000, |mortal| repairer_dies(mortal, LAST_LAP));
+}
+
+/// One died with a claim, and had not woken who slept on its slot. The repairer dies at it too; another goes on, and
+/// who slept sees the next message: each step of a repair wakes, as the other's may not be lived to see.
+#[test]
+fn loom_ring_wakes_who_slept_on_a_dead_claim() {
+    check_each_death(20, |mortal| {
         move || {
-            let channel = channel(2, 2, 0, Blocked::Revokes);
+            let channel = channel(2, 2, 0, Blocked::Yields);
             drop(channel.ring.claim(&mut channel.tail(), 1));
-            assert!(channel.ring.load(0).is(State::Claimed));
+            let (slot, claimed) = (channel.ring.slot(0), channel.ring.load(0).with_waiting());
+            channel.memory.word(slot).store(claimed.0, Relaxed);
             let (ours, theirs, mortal) = (channel.clone(), channel.clone(), mortal.clone());
-            let repairers = spawn(move || {
-                mortal.run(|| ours.ring.reap(1, || true));
-                assert!(ours.ring.reap(1, || true));
+            let receiver = spawn(move || {
+                ours.memory.sleep(slot, claimed.0, Deadline::Never);
+                ours.receive(&mut ours.head(), || false)
             });
-            let sender = spawn(move || {
-                let mut tail = theirs.tail();
-                theirs.send(&mut tail, 2, 1);
-                assert_eq!(theirs.receive(&mut theirs.head(), || false), Some(1));
-                theirs.send(&mut tail, 2, 2);
+            let others = spawn(move || {
+                mortal.run(|| theirs.ring.reap(1, || true));
+                assert!(theirs.ring.reap(1, || true));
+                theirs.send(&mut theirs.tail(), 2, 2);
             });
-            all([repairers, sender]);
-            assert_eq!(channel.audit(), [2]);
+            all([others]);
+            assert_eq!(receiver.join().unwrap(), Some(2));
+            assert_eq!(channel.audit(), []);
         }
     });
+}
+
+/// Two repair one that died with a claim. A successor in its place, of which they do not know yet, is not robbed:
+/// they look at the place behind each look at a word.
+fn stale_repairers(careful: bool) -> impl Fn() {
+    move || {
+        let channel = channel(2, 2, 0, Blocked::Yields);
+        drop(channel.ring.claim(&mut channel.tail(), 1));
+        // Of all the words this one alone is not used: it says which generation of the place is dead or alive.
+        channel.memory.word(layout::SENDERS_EPOCH).store(1, Relaxed);
+        let repairers = [(); 2].map(|()| {
+            let ours = channel.clone();
+            spawn(move || {
+                let place = ours.memory.word(layout::SENDERS_EPOCH);
+                assert!(ours.ring.reap(1, || !careful || place.load(Relaxed) == 1));
+                place.compare_exchange(1, 2, AcqRel, Relaxed).ok(); // gives: repaired; takes: repaired
+            })
+        });
+        let ours = channel.clone();
+        let successor = spawn(move || {
+            // takes: repaired
+            if ours.memory.word(layout::SENDERS_EPOCH).load(Acquire) == 2 {
+                let Ok(Claim::Claimed(claim)) = ours.ring.claim(&mut ours.tail(), 1) else {
+                    panic!("no room")
+                };
+                assert!(ours.ring.commit(claim) == Ok(true), "robbed of a claim");
+            }
+        });
+        all(repairers.into_iter().chain([successor]));
+        channel.audit();
+    }
+}
+
+#[test]
+fn loom_ring_of_a_successor_is_its_own() {
+    check(1000, stale_repairers(true));
+}
+
+#[test]
+fn loom_ring_of_a_successor_needs_the_look_at_the_place() {
+    fails(stale_repairers(false));
+}
+
+#[test]
+fn loom_ring_of_a_successor_needs_its_orderings() {
+    notices(Fault::Relaxed, stale_repairers(true));
 }
 
 /// A sender dies between its claim and waking the receiver that slept: its successor wakes it in passing.

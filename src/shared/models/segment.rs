@@ -7,6 +7,7 @@ use loom::sync::Mutex;
 use loom::thread::{ThreadId, current, yield_now};
 
 use crate::atomic::Ordering::{Acquire, Relaxed};
+use crate::deadline::Deadline;
 use crate::error::Result;
 use crate::shared::chunks::{Chunk, State};
 use crate::shared::extents::class_of;
@@ -245,7 +246,7 @@ impl Segment {
                 _ => return None,
             };
             let about = About(self.memory.word(slot + 8).load(Relaxed));
-            // takes: nothing; it is ordered before the look whether the slot is still the same
+            // takes: filled; and is ordered before the look whether the slot is still the same
             let word = self.memory.word(slot + layout::payload_at(SLOT_MIN)).load(Acquire);
             if !about.is_chunk() {
                 if self.pass(head, found) {
@@ -259,7 +260,7 @@ impl Segment {
             let held = self.shared.chunks.hold(word, me, &mut self.shared.extents()).unwrap();
             self.pass(head, found);
             if let Some(chunk) = held {
-                return Some((self.memory.word(chunk.offset).load(Relaxed), Some(chunk)));
+                return Some((self.value(chunk), Some(chunk)));
             }
         }
     }
@@ -274,6 +275,23 @@ impl Segment {
             }
             _ => panic!("a sender receives nothing"),
         }
+    }
+
+    /// Sleeps where the next message will be; many to many only.
+    pub(super) fn sleep(&self, until: Deadline, still: impl Fn() -> bool) {
+        let mut cursor = self.shared.ring.cursor(layout::HEAD);
+        if let Front::Empty(found) = self.shared.ring.front(&mut cursor).unwrap() {
+            self.shared.ring.sleep(found, until, still);
+        }
+    }
+
+    /// What came back from the dead (`ack=release`).
+    pub(super) fn hold_returned(&self, me: u16) -> Option<Chunk> {
+        self.shared.chunks.hold_returned(me, &mut self.shared.extents()).unwrap()
+    }
+
+    pub(super) fn value(&self, chunk: Chunk) -> u64 {
+        self.memory.word(chunk.offset).load(Relaxed)
     }
 
     /// All that waits, in order.

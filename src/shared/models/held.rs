@@ -1,0 +1,168 @@
+//! Messages that are leased (`ack=release`): what a dead receiver did not release comes again, once.
+
+use loom::thread::spawn;
+
+use crate::atomic::Fault;
+use crate::atomic::Ordering::Relaxed;
+use crate::deadline::Deadline;
+use crate::shared::chunks::{Chunk, State};
+use crate::shared::layout::{self, Ack, Peers};
+use crate::shared::participants::Place;
+
+use super::segment::{Payload, Segment, segment};
+use super::{Mortal, all, check, check_each_death_in_short, fails, notices};
+
+/// Whoever receives next: what came back first.
+fn next(segment: &Segment, me: Place) -> Option<Chunk> {
+    let returned = segment.hold_returned(me.owner());
+    returned.or_else(|| segment.receive(&mut segment.head(), me.owner())?.1)
+}
+
+/// Messages that wait, of a sender that is dead and not repaired.
+fn messages(count: u64) -> Segment {
+    let segment = segment(Peers::Many, Ack::OnRelease);
+    let sender = segment.join();
+    let mut tail = segment.tail();
+    (1..=count).for_each(|value| {
+        segment.send(&mut tail, sender, Payload::Chunk(segment.queue(sender, value).unwrap()))
+    });
+    segment.kernel.bury_us();
+    segment
+}
+
+/// All that still comes, and whether it came before.
+fn rest(segment: &Segment) -> Vec<(u64, bool)> {
+    segment.reap(None);
+    let me = segment.join();
+    let received = std::iter::from_fn(|| next(segment, me));
+    received.map(|chunk| (segment.value(chunk), chunk.word.redelivered())).collect()
+}
+
+/// A receiver dies as it receives and releases, while another repairs the sender, who is dead too: the message comes
+/// to whoever receives next, unless it was released; if it was held, it says so.
+fn receiver_dies(mortal: Mortal) -> impl Fn() {
+    move || {
+        let segment = messages(1);
+        let (ours, theirs, mortal) = (segment.clone(), segment.clone(), mortal.clone());
+        let receiver = spawn(move || {
+            let me = ours.join();
+            let released = mortal.run(|| {
+                let chunk = next(&ours, me)?;
+                assert_eq!(ours.value(chunk), 1);
+                ours.shared.chunks.release(chunk);
+                Some(())
+            });
+            if released.is_none() {
+                ours.kernel.bury_us();
+            }
+            released
+        });
+        let other = spawn(move || {
+            let me = theirs.join();
+            theirs.reap(Some(me));
+            let chunk = next(&theirs, me)?;
+            assert_eq!(theirs.value(chunk), 1);
+            theirs.shared.chunks.release(chunk);
+            Some(chunk.word.redelivered())
+        });
+        let (released, other) = (receiver.join().unwrap(), other.join().unwrap());
+        let rest = rest(&segment);
+        match (released, other) {
+            (Some(Some(())), Some(_)) => panic!("a message came twice to the living"),
+            (Some(Some(())), None) | (Some(None), Some(_)) | (None, Some(_)) => assert_eq!(rest, []),
+            (Some(None), None) => panic!("a message is lost"),
+            // It died before it took it, as it held it, or right after its release.
+            (None, None) => assert!(matches!(rest[..], [] | [(1, _)]), "{rest:?}"),
+        }
+        assert_eq!(segment.chunks(State::Free), if rest.is_empty() { 2 } else { 1 }, "a chunk is lost");
+    }
+}
+
+#[test]
+fn loom_held_comes_again() {
+    check_each_death_in_short(1000, receiver_dies);
+}
+
+/// Two that were held come back, one by one, while two receive: each is held once, and none stays behind.
+fn two_returned() {
+    let segment = messages(2);
+    let dead = segment.join();
+    (0..2).for_each(|_| assert!(next(&segment, dead).is_some()));
+    let dead = dead.owner();
+    let receivers = [10, 11].map(|me| {
+        let segment = segment.clone();
+        spawn(move || {
+            let held = segment.hold_returned(me)?;
+            assert!(held.word.redelivered());
+            Some(segment.value(held))
+        })
+    });
+    let ours = segment.clone();
+    let repairer = spawn(move || {
+        (0..2).for_each(|id| assert!(ours.shared.chunks.reap(id, dead, true, &|_| false, &|| true)));
+    });
+    let mut values: Vec<u64> = all(receivers).into_iter().flatten().collect();
+    all([repairer]);
+    let left = std::iter::from_fn(|| segment.hold_returned(12));
+    values.extend(left.map(|chunk| segment.value(chunk)));
+    values.sort_unstable();
+    assert_eq!(values, [1, 2]);
+}
+
+#[test]
+fn loom_held_comes_again_once() {
+    check(1000, two_returned);
+}
+
+#[test]
+fn loom_held_needs_its_comparison() {
+    notices(Fault::BlindSwap, two_returned);
+}
+
+#[test]
+fn loom_held_needs_its_orderings() {
+    notices(Fault::Relaxed, two_returned);
+}
+
+/// A receiver sleeps, and what comes is no new message. `recheck`: it looks for that before it sleeps.
+fn sleeper(recheck: bool) -> impl Fn() {
+    move || {
+        let segment = messages(1);
+        let dead = segment.join();
+        next(&segment, dead).unwrap();
+        segment.kernel.bury(dead);
+        let (ours, theirs) = (segment.clone(), segment.clone());
+        let receiver = spawn(move || {
+            let returned = || ours.memory.word(layout::RETURNED).load(Relaxed) > 0;
+            loop {
+                if let Some(chunk) = ours.hold_returned(10) {
+                    return ours.value(chunk);
+                }
+                ours.sleep(Deadline::Never, || !recheck || !returned());
+            }
+        });
+        let repairer = spawn(move || theirs.reap(None));
+        all([repairer]);
+        assert_eq!(receiver.join().unwrap(), 1);
+    }
+}
+
+#[test]
+fn loom_held_wakes_who_waits() {
+    check(100, sleeper(true));
+}
+
+#[test]
+fn loom_held_needs_its_fences() {
+    notices(Fault::NoFence, sleeper(true));
+}
+
+#[test]
+fn loom_held_needs_its_wakes() {
+    notices(Fault::NoWake, sleeper(true));
+}
+
+#[test]
+fn loom_held_needs_the_second_look() {
+    fails(sleeper(false));
+}
