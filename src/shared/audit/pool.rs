@@ -5,12 +5,9 @@ use std::collections::HashMap;
 use crate::atomic::Ordering::Relaxed;
 
 use super::super::chunks::{State, Word};
-use super::super::extents::{Extent, Next, class_bytes};
+use super::super::extents::{Extent, GROWTH_MAX, GROWTH_MIN, Next, SMALLEST, class_bytes};
 use super::super::layout::{self, Ack, CHUNK_BYTES, EXTENT_BYTES, EXTENTS};
 use super::{Audit, Standing, facts, look, steady};
-
-/// The descriptors of the largest growth: what one that failed leaves reserved for the next.
-const DESCRIPTORS_AHEAD: u64 = (16 << 20) / 256 * CHUNK_BYTES;
 
 impl Audit<'_> {
     pub(super) fn pool(&mut self, named: &HashMap<u64, usize>, allocated: Option<u64>) {
@@ -133,12 +130,14 @@ impl Audit<'_> {
     fn account(&mut self, allocated: u64, least: u64, punched: u64) {
         let data: u64 = self.first.extents.known().iter().map(Extent::bytes).sum();
         let needed = least + data - punched;
-        let version = self.shared.memory.word(self.next_extent()).load(Relaxed) >> 32;
-        let ahead = match self.first.next {
-            Next::Growing(extent, _) => extent.bytes() + DESCRIPTORS_AHEAD,
-            _ if version > 0 => DESCRIPTORS_AHEAD,
+        let growing = match self.first.next {
+            Next::Growing(extent, _) => extent.bytes(),
             _ => 0,
         };
+        // A growth that failed has kept what it had reserved by then, for those to come.
+        let growth = data.clamp(GROWTH_MIN, GROWTH_MAX).max(growing);
+        let ahead =
+            if growing > 0 || self.has_failed() { growth + growth / SMALLEST * CHUNK_BYTES } else { 0 };
         let found = format!("{allocated} bytes, and {needed} are needed");
         if allocated < needed || allocated > needed + punched + ahead {
             self.fault(&facts::ACCOUNTED, "the file", found);
@@ -147,8 +146,13 @@ impl Audit<'_> {
         }
     }
 
-    fn next_extent(&self) -> u64 {
+    /// Whether an extent once failed to grow, by the versions: each try that comes to be READY is the first.
+    fn has_failed(&self) -> bool {
         let known = self.first.extents.known().len() as u64;
-        self.shared.layout.extents + known.min(EXTENTS - 1) * EXTENT_BYTES
+        let version = |index| {
+            let at = self.shared.layout.extents + index * EXTENT_BYTES;
+            self.shared.memory.word(at).load(Relaxed) >> 32
+        };
+        (0..known).any(|index| version(index) > 1) || known < EXTENTS && version(known) > 0
     }
 }
