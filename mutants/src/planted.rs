@@ -259,4 +259,26 @@ pub(crate) const PLANTED: &[Planted] = &[
         gate: "crash",
         test: "faults::a_stopped_peer_is_not_dead",
     },
+    Planted {
+        name: "a message is as long as it says",
+        changes: &[Change {
+            file: EXTENTS,
+            within: "holds",
+            old: "chunk.len <= class_bytes(extent.class)",
+            new: "true",
+        }],
+        gate: "unit",
+        test: "shm::tests::a_message_that_cannot_be_is_an_error_once_and_the_next_one_comes",
+    },
+    Planted {
+        name: "a small message is as long as it says",
+        changes: &[Change {
+            file: RECEIVER,
+            within: "look",
+            old: "about.len() as u64 <= self.inline_max",
+            new: "about.len() < 1 << 40",
+        }],
+        gate: "unit",
+        test: "shm::tests::a_message_that_cannot_be_is_an_error_once_and_the_next_one_comes",
+    },
 ];

@@ -248,7 +248,8 @@ impl Chunks {
         // Cleared before the walk: whoever returns one meanwhile sets it again. It is only ever added to or swapped,
         // never stored, so that whoever clears it sees the chunks of all who set it before.
         returned.swap(0, Acquire); // takes: returned
-        extents.refresh()?;
+        // Behind the clearing: the chunk may be of an extent that is newer than what was known.
+        let learned = extents.refresh();
         for id in 0..extents.chunks_known() {
             let word = self.load(id);
             if word.is(State::Returned)
@@ -258,7 +259,7 @@ impl Chunks {
                 return Ok(Some(chunk));
             }
         }
-        Ok(None)
+        learned.map(|()| None)
     }
 
     /// Whether a chunk waits to come again.

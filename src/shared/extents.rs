@@ -250,7 +250,7 @@ impl Extents {
     fn help(&self, extent: Extent, word: u64, backing: &dyn Backing) -> Result<()> {
         if extent.bytes() > GROWTH_MAX {
             let at = self.memory.word(self.word_at(self.known.len()));
-            // gives: nothing was done; takes: nothing
+            // Nothing was done, so nothing is handed over.
             at.compare_exchange(word, freed(word), Relaxed, Relaxed).ok();
             return Ok(());
         }

@@ -87,6 +87,14 @@ pub(crate) struct Identity {
     pub(crate) name: [u8; 16],
 }
 
+impl Identity {
+    /// Its name, for a terminal: a peer wrote it.
+    pub(crate) fn name(&self) -> String {
+        let name = String::from_utf8_lossy(&self.name);
+        name.trim_end_matches('\0').replace(char::is_control, "\u{fffd}")
+    }
+}
+
 impl Participants {
     pub(crate) fn new(memory: Memory, layout: &Layout) -> Self {
         Self {

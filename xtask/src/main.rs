@@ -3,6 +3,7 @@
 
 mod leaks;
 mod packages;
+mod sanitize;
 mod step;
 
 use std::path::{Path, PathBuf};
@@ -17,11 +18,13 @@ const TIME_MAX: Duration = Duration::from_secs(600);
 fn main() -> ExitCode {
     match std::env::args().nth(1).as_deref() {
         Some("test") => test(),
+        Some("sanitize") => sanitize::run(&root(), std::env::args().nth(2).as_deref()),
         Some("prove") => pass_on("run --quiet --release --package narrows-prove --"),
         Some("models") => models(std::env::args().nth(2)),
         Some("mutants") => pass_on("run --quiet --package narrows-mutants --"),
         _ => {
             eprintln!("usage: cargo xtask test     format, lints, docs, every test, model checker, leaks");
+            eprintln!("       cargo xtask sanitize AddressSanitizer, ThreadSanitizer");
             eprintln!("       cargo xtask prove    every fault that narrows promises to survive");
             eprintln!("       cargo xtask models   the model checker with a preemption more; takes a filter");
             eprintln!("       cargo xtask mutants  src/shared broken in every way: does a test notice?");
@@ -114,6 +117,7 @@ fn steps(root: &Path, folder: &Path) -> Vec<Step> {
         Step::new("docs", docs),
         Step::new("tests", tests),
         Step::new("model checker", model_checker(root, None)),
+        Step::new("scribbler", cargo("run --quiet --package narrows-prove -- scribbler --sample")),
         Step::new("planted bugs", cargo("run --quiet --package narrows-mutants -- --planted")),
     ]
 }

@@ -153,7 +153,7 @@ fn occupied(attachment: &Attachment, role: Role, holder: u16) -> Error {
         };
     }
     let identity = attachment.shared.participants.identity(holder);
-    let name = String::from_utf8_lossy(&identity.name).trim_end_matches('\0').to_owned();
+    let name = identity.name();
     let (one, other) = if role == Role::Sender { ("sender", "send") } else { ("receiver", "receive") };
     Error::Busy {
         what,

@@ -136,7 +136,7 @@ fn peers(segment: &Segment, participants: &Participants) -> Vec<Peer> {
         let (senders, receivers) = counts.get(&owner).copied().unwrap_or_default();
         Peer {
             pid: identity.pid,
-            name: String::from_utf8_lossy(&identity.name).trim_end_matches('\0').to_owned(),
+            name: identity.name(),
             senders,
             receivers,
             alive: segment.holder(owner - 1) != Holder::Free,

@@ -198,7 +198,7 @@ impl Audit<'_> {
             self.report.holdings.push(Holding {
                 participant: owner,
                 pid: identity.pid,
-                name: String::from_utf8_lossy(&identity.name).trim_end_matches('\0').to_owned(),
+                name: identity.name(),
                 alive: *standing == Standing::Alive,
                 ..Holding::default()
             });
