@@ -22,12 +22,12 @@ const GROWING: u64 = 1;
 const READY: u64 = 2;
 
 /// The smallest chunk, in bytes.
-pub(super) const SMALLEST: u64 = 256;
+const SMALLEST: u64 = 256;
 /// Classes up to 64 KiB are powers of two; above, four to each doubling.
 const POWER_CLASSES: u32 = 9;
 /// How much one growth adds at most, where one chunk is not more.
-pub(super) const GROWTH_MAX: u64 = 16 << 20;
-pub(super) const GROWTH_MIN: u64 = 64 << 10;
+const GROWTH_MAX: u64 = 16 << 20;
+const GROWTH_MIN: u64 = 64 << 10;
 /// How often others may be faster before it is a fault.
 const PATIENCE: u32 = 32;
 

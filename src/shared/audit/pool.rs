@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use crate::atomic::Ordering::Relaxed;
 
 use super::super::chunks::{State, Word};
-use super::super::extents::{Extent, GROWTH_MAX, GROWTH_MIN, Next, SMALLEST, class_bytes};
+use super::super::extents::{Extent, Next, class_bytes};
 use super::super::layout::{self, Ack, CHUNK_BYTES, EXTENT_BYTES, EXTENTS};
 use super::{Audit, Standing, facts, look, steady};
 
@@ -130,16 +130,10 @@ impl Audit<'_> {
     fn account(&mut self, allocated: u64, least: u64, punched: u64) {
         let data: u64 = self.first.extents.known().iter().map(Extent::bytes).sum();
         let needed = least + data - punched;
-        let growing = match self.first.next {
-            Next::Growing(extent, _) => extent.bytes(),
-            _ => 0,
-        };
-        // A growth that failed has kept what it had reserved by then, for those to come.
-        let growth = data.clamp(GROWTH_MIN, GROWTH_MAX).max(growing);
-        let ahead =
-            if growing > 0 || self.has_failed() { growth + growth / SMALLEST * CHUNK_BYTES } else { 0 };
         let found = format!("{allocated} bytes, and {needed} are needed");
-        if allocated < needed || allocated > needed + punched + ahead {
+        // A growth that failed, or whose owner died, has kept what it had reserved by then, for those to come.
+        let is_bounded = self.first.next == Next::End && !self.has_failed();
+        if allocated < needed || is_bounded && allocated > needed + punched {
             self.fault(&facts::ACCOUNTED, "the file", found);
         } else if allocated > needed {
             self.pending(&facts::SPARE, "the file", found);
