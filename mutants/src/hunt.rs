@@ -99,8 +99,7 @@ fn trace<'a>(ready: &'a [Ready], places: usize, jobs: usize) -> Result<Vec<Test<
     })?;
     bar.finish_and_clear();
     let mut tests = found.into_inner().unwrap_or_default();
-    let rank = |test: &Test<'_>| ready.iter().position(|ready| std::ptr::eq(ready, test.ready));
-    tests.sort_by_key(|test| (rank(test), test.elapsed));
+    tests.sort_by_key(|test| test.elapsed);
     Ok(tests)
 }
 

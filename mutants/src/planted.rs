@@ -198,30 +198,22 @@ pub(crate) const PLANTED: &[Planted] = &[
             new: "self.participants.free(dead);
                   if self.layout.config.peers == Peers::Many && !self.ring.reap(dead.owner(), still_dead) { return; }",
         }],
-        gate: "conformance",
-        test: "shm::the dead give back what they held",
+        gate: "prove",
+        test: "kill --only many/holder_dead/recv",
     },
     Planted {
         name: "a message is published before it is written",
         changes: &[Change {
             file: SENDER,
             within: "post",
-            old: "payload.write(&self.memory, ring.slot(claim.position), self.payload);
-                  match ring.commit(claim) {
-                      Ok(true) => return Ok(()),
-                      Ok(false) => continue,
-                      Err(fault) => return Err(self.handle.corrupt(fault)),
-                  }",
-            new: "let sent = ring.commit(claim);
-                  payload.write(&self.memory, ring.slot(claim.position), self.payload);
-                  match sent {
-                      Ok(true) => return Ok(()),
-                      Ok(false) => continue,
-                      Err(fault) => return Err(self.handle.corrupt(fault)),
+            old: "payload.write(&self.memory, ring.slot(claim.position), self.payload);",
+            new: "if let Ok(true) = ring.commit(claim) {
+                      payload.write(&self.memory, ring.slot(claim.position), self.payload);
+                      return Ok(());
                   }",
         }],
-        gate: "crash",
-        test: "stress::many_to_many",
+        gate: "prove",
+        test: "kill --only many/fresh/send",
     },
     Planted {
         name: "a message is taken before it is copied",
