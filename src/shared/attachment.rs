@@ -262,9 +262,9 @@ impl Attachment {
         self.shared.depth() > 0 || self.any_leased(|chunks, known| chunks.any_returned(known))
     }
 
-    /// Whether another participant has taken a message that comes again if he dies.
+    /// Whether another participant has taken a message that comes again if he dies, or one comes again now.
     pub(crate) fn is_leased(&self) -> bool {
-        self.any_leased(|chunks, known| chunks.any_held_beside(known, self.me.owner()))
+        self.any_leased(|chunks, known| chunks.any_leased_beside(known, self.me.owner()))
     }
 
     /// With `ack=release`, whether a look through all chunks finds one.

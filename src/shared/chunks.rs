@@ -267,9 +267,11 @@ impl Chunks {
         (0..known).any(|id| self.load(id).is(State::Returned))
     }
 
-    /// Whether somebody else than `me` has taken a message and not yet released it.
-    pub(crate) fn any_held_beside(&self, known: u32, me: u16) -> bool {
-        (0..known).map(|id| self.load(id)).any(|word| word.is(State::Held) && word.holder() != me)
+    /// Whether a message may come again: somebody else than `me` has taken it and not released it, or it is returned.
+    pub(crate) fn any_leased_beside(&self, known: u32, me: u16) -> bool {
+        (0..known)
+            .map(|id| self.load(id))
+            .any(|word| word.is(State::Held) && word.holder() != me || word.is(State::Returned))
     }
 
     /// Whether the message that a slot names still waits, and was not taken by one who then died.

@@ -193,3 +193,20 @@ fn what_there_is_no_memory_for_is_not_lost() {
         assert!(matches!(next(&mut receiver), Err(Error::TimedOut { .. })), "{options}");
     }
 }
+
+/// Between the two steps of a repair: the message is returned, and nothing says so yet but its chunk.
+#[test]
+fn the_end_waits_for_what_is_about_to_come_again() {
+    let (attachment, mut sender, mut receiver) = pair_of("memfd:again,ack=release");
+    sender.send(b"again", Deadline::Now).unwrap();
+    drop(sender);
+    let lease = receiver.recv(&mut Bytes::default(), Deadline::Now).unwrap();
+    std::mem::forget(lease);
+    let (chunks, me) = (&attachment.shared.chunks, attachment.me.owner());
+    chunks.reap(0, me, true, &|_| false, &|| true);
+    attachment.shared.memory.word(layout::RETURNED).store(0, Relaxed);
+    assert!(matches!(recv(&mut receiver, Deadline::Now), Err(Error::TimedOut { .. })));
+    attachment.shared.memory.word(layout::RETURNED).store(1, Relaxed);
+    assert_eq!(&*recv(&mut receiver, Deadline::Now).unwrap().unwrap(), b"again");
+    assert!(recv(&mut receiver, Deadline::Now).unwrap().is_none(), "now it is the end");
+}

@@ -114,7 +114,7 @@ impl ShmReceiver {
         if !nothing || self.handle.attachment.is_leased() {
             return Ok(false);
         }
-        Ok(self.returned_none() && self.handle.shared().participants.senders_epoch() == epoch)
+        Ok(self.handle.shared().participants.senders_epoch() == epoch)
     }
 
     /// Gives the memory of large messages back when none came for a while.
