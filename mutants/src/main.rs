@@ -92,7 +92,8 @@ fn run(plan: &Plan) -> Result<bool> {
         plan.only.as_ref().is_none_or(|text| mutant.key().contains(text))
             && !(plan.open && (outcomes.is_caught(mutant) || equivalents.reason(mutant).is_some()))
     };
-    let chosen: Vec<&Mutant> = list.iter().filter(is_chosen).collect();
+    let mut chosen: Vec<&Mutant> = list.iter().filter(is_chosen).collect();
+    chosen.sort_by_key(|mutant| mutant.operator);
     if plan.list {
         for mutant in chosen {
             let known = outcomes.of(mutant).map_or_else(|| "not run".to_owned(), Outcome::to_string);

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
 use crate::gates::GATES;
-use crate::points::Mutant;
+use crate::points::{Mutant, Operator};
 
 /// What became of one mutant.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -114,7 +114,7 @@ impl Equivalents {
 /// How many mutants ended how: for each operator, and whom nobody caught.
 #[derive(Default)]
 pub(crate) struct Tally {
-    counts: BTreeMap<(&'static str, String), usize>,
+    counts: BTreeMap<(Operator, String), usize>,
     pub(crate) open: Vec<String>,
 }
 
@@ -137,8 +137,8 @@ impl Tally {
         tally
     }
 
-    fn sum(&self, operator: Option<&str>, column: Option<&str>) -> usize {
-        let wanted = |(row, name): &(&str, String)| {
+    fn sum(&self, operator: Option<Operator>, column: Option<&str>) -> usize {
+        let wanted = |(row, name): &(Operator, String)| {
             operator.is_none_or(|operator| operator == *row) && column.is_none_or(|column| column == name)
         };
         self.counts.iter().filter(|(key, _)| wanted(key)).map(|(_, count)| count).sum()
@@ -154,9 +154,10 @@ impl fmt::Display for Tally {
         let columns: Vec<&str> = ["compiler"].into_iter().chain(gates).chain([EQUIVALENT, OPEN]).collect();
         writeln!(out, "| operator | mutants | {} |", columns.join(" | "))?;
         writeln!(out, "|---|---|{}", "---|".repeat(columns.len()))?;
-        let operators: BTreeSet<&str> = self.counts.keys().map(|(operator, _)| *operator).collect();
+        let operators: BTreeSet<Operator> = self.counts.keys().map(|(operator, _)| *operator).collect();
         for operator in operators.into_iter().map(Some).chain([None]) {
-            write!(out, "| {} | {} |", operator.unwrap_or("together"), self.sum(operator, None))?;
+            let name = operator.map_or_else(|| "together".to_owned(), |operator| format!("{operator:?}"));
+            write!(out, "| {} | {} |", name.to_lowercase(), self.sum(operator, None))?;
             for column in &columns {
                 write!(out, " {} |", self.sum(operator, Some(column)))?;
             }

@@ -12,7 +12,7 @@ use syn::{BinOp, Block, Expr, Pat, ReturnType, Signature, Stmt};
 use crate::edits::Edit;
 
 use super::touching::Touching;
-use super::{Mutant, Mutants};
+use super::{Mutant, Mutants, Operator};
 
 /// How long somebody watches before it sleeps is no step of a protocol: there, conditions stay as they are.
 const PATIENCE: &str = "src/shared/wait.rs";
@@ -86,7 +86,7 @@ impl Walk<'_> {
         self.touching.has(&syntax.to_token_stream())
     }
 
-    fn mutant(&mut self, at: &impl Spanned, operator: &'static str, what: String) -> u32 {
+    fn mutant(&mut self, at: &impl Spanned, operator: Operator, what: String) -> u32 {
         let id = self.mutants.next();
         self.mutants.list.push(Mutant {
             id,
@@ -104,7 +104,7 @@ impl Walk<'_> {
     }
 
     /// Another expression in the place of one.
-    fn replace(&mut self, expr: &impl Spanned, operator: &'static str, what: String, other: &str) {
+    fn replace(&mut self, expr: &impl Spanned, operator: Operator, what: String, other: &str) {
         let id = self.mutant(expr, operator, what);
         let before = format!("(if crate::mutant::on({id}) {{ {other} }} else {{ ");
         self.edit(Edit::around(id, range(expr), before, " })"));
@@ -134,7 +134,7 @@ impl Walk<'_> {
             if self.touches(tail) { self.text(&range(tail)).to_owned() + "; " } else { String::new() };
         for answer in ["true", "false"] {
             let what = format!("always answers {answer}, not {}", self.quoted(&range(tail)));
-            self.replace(tail, "condition", what, &format!("{effect}{answer}"));
+            self.replace(tail, Operator::Condition, what, &format!("{effect}{answer}"));
         }
     }
 
@@ -169,7 +169,7 @@ impl Walk<'_> {
         };
         if is_effect && self.touches(expr) {
             let what = format!("without {}", self.quoted(&range(whole)));
-            let id = self.mutant(whole, "removal", what);
+            let id = self.mutant(whole, Operator::Removal, what);
             self.edit(Edit::around(id, range(whole), format!("if !crate::mutant::on({id}) {{ "), " }"));
         }
     }
@@ -194,7 +194,7 @@ impl Walk<'_> {
     fn earlier(&mut self, first: &Stmt, second: &Expr) {
         let (place, text) = (range(second), self.text(&range(second)).to_owned());
         let what = format!("{} before {}", self.quoted(&place), self.quoted(&range(first)));
-        let id = self.mutant(second, "order", what);
+        let id = self.mutant(second, Operator::Order, what);
         let early =
             format!("let early_{id} = if crate::mutant::on({id}) {{ Some({text}) }} else {{ None }}; ");
         self.edit(Edit::at(id, range(first).start, early));
@@ -209,14 +209,14 @@ impl Walk<'_> {
         let place = range(expr);
         let what = format!("{} never holds", self.quoted(&place));
         if has_let(expr) {
-            let id = self.mutant(expr, "condition", what);
+            let id = self.mutant(expr, Operator::Condition, what);
             self.edit(Edit::at(id, place.start, format!("!crate::mutant::on({id}) && ")));
             return;
         }
-        self.replace(expr, "condition", what, "false");
+        self.replace(expr, Operator::Condition, what, "false");
         if !matches!(expr, Expr::Binary(binary) if matches!(binary.op, BinOp::And(_))) {
             let what = format!("{} always holds", self.quoted(&place));
-            self.replace(expr, "condition", what, "true");
+            self.replace(expr, Operator::Condition, what, "true");
         }
     }
 }
@@ -291,7 +291,7 @@ impl<'a> Visit<'a> for Walk<'_> {
                 let word = if neutral == "true" { "always" } else { "never" };
                 let what =
                     format!("{} {word} holds in {}", self.quoted(&range(side)), self.quoted(&range(expr)));
-                self.replace(side, "condition", what, neutral);
+                self.replace(side, Operator::Condition, what, neutral);
             }
         }
         visit::visit_expr_binary(self, expr);
@@ -310,7 +310,7 @@ impl<'a> Visit<'a> for Walk<'_> {
             let (word, new, ordering) = (part(&expr.receiver), part(&expr.args[1]), part(&expr.args[2]));
             let what = format!("{} does not compare", self.quoted(&range(expr)));
             let swap = format!("Ok::<u64, u64>({word}.swap({new}, {ordering}))");
-            self.replace(expr, "comparison", what, &swap);
+            self.replace(expr, Operator::Comparison, what, &swap);
         }
         visit::visit_expr_method_call(self, expr);
         self.calls.pop();
@@ -327,7 +327,7 @@ impl<'a> Visit<'a> for Walk<'_> {
         let call = self.calls.last().cloned().unwrap_or_else(|| range(expr));
         for ordering in weaker {
             let what = format!("{} → {ordering} in {}", last.ident, self.quoted(&call));
-            self.replace(expr, "ordering", what, &format!("crate::atomic::Ordering::{ordering}"));
+            self.replace(expr, Operator::Ordering, what, &format!("crate::atomic::Ordering::{ordering}"));
         }
     }
 }

@@ -21,6 +21,16 @@ use anyhow::{Context, Result};
 
 use crate::edits::Edit;
 
+/// What is done to a place. First what only a model checker can see.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Operator {
+    Ordering,
+    Comparison,
+    Removal,
+    Order,
+    Condition,
+}
+
 /// One way of breaking one place.
 #[derive(Debug, Clone)]
 pub(crate) struct Mutant {
@@ -29,7 +39,7 @@ pub(crate) struct Mutant {
     pub(crate) file: String,
     pub(crate) line: usize,
     pub(crate) function: String,
-    pub(crate) operator: &'static str,
+    pub(crate) operator: Operator,
     pub(crate) what: String,
 }
 
