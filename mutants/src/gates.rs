@@ -15,6 +15,16 @@ pub(crate) struct Gate {
     /// The model checker's: its executions are the same each time.
     pub(crate) is_model: bool,
     tests: Tests,
+    /// Whether what a red test said is something about the sources.
+    is_finding: fn(&str) -> bool,
+}
+
+/// One test of one binary.
+pub(crate) struct Trial {
+    pub(crate) program: PathBuf,
+    pub(crate) arguments: Vec<String>,
+    pub(crate) folder: PathBuf,
+    pub(crate) is_finding: fn(&str) -> bool,
 }
 
 /// What can be run of a binary.
@@ -35,12 +45,19 @@ pub(crate) const GATES: &[Gate] = &[
         tests: Tests::Listed(|test| {
             test.contains("loom_") && !["_need", "_must_"].iter().any(|word| test.contains(word))
         }),
+        // A mutant that does less is explored sooner.
+        is_finding: |text| {
+            !["are too few to have checked anything", "nothing to die in"]
+                .iter()
+                .any(|words| text.contains(words))
+        },
     },
     Gate {
         name: "unit",
         build: &["test", "--no-run", "--package", "narrows", "--lib"],
         is_model: false,
         tests: Tests::Listed(|_| true),
+        is_finding: |_| true,
     },
     Gate {
         name: "crash",
@@ -48,6 +65,7 @@ pub(crate) const GATES: &[Gate] = &[
         is_model: false,
         // What things cost is no question of right or wrong.
         tests: Tests::Listed(|test| !test.starts_with("cost::")),
+        is_finding: |_| true,
     },
     Gate {
         name: "conformance",
@@ -55,12 +73,15 @@ pub(crate) const GATES: &[Gate] = &[
         is_model: false,
         // Its other transports use the same structures, or none of them.
         tests: Tests::Listed(|test| test.starts_with("shm")),
+        is_finding: |_| true,
     },
     Gate {
         name: "prove",
         build: &["build", "--release", "--package", "narrows-prove"],
         is_model: false,
         tests: Tests::Samples,
+        // On a busy machine, survivors may be slow.
+        is_finding: |text| text.lines().any(|line| line.starts_with("FAILED ")),
     },
 ];
 
@@ -104,8 +125,10 @@ impl Gate {
         }
         match program {
             _ if !refusals.is_empty() => Ok(Built::Refused(refusals)),
-            Some(program) if output.status.success() => {
-                let folder = tree.to_owned();
+            Some(built) if output.status.success() => {
+                // Out of the way of the next build.
+                let (program, folder) = (tree.with_extension(self.name), tree.to_owned());
+                std::fs::copy(&built, &program).with_context(|| built.display().to_string())?;
                 let mut ready = Ready { gate: self, program, folder, tests: Vec::new() };
                 ready.tests = ready.list()?;
                 Ok(Built::Ready(ready))
@@ -181,13 +204,14 @@ impl Ready {
     }
 
     /// What runs one of its tests.
-    pub(crate) fn command(&self, test: &str) -> (PathBuf, Vec<String>, PathBuf) {
+    pub(crate) fn trial(&self, test: &str) -> Trial {
         let arguments: Vec<&str> = match self.gate.tests {
             Tests::Listed(_) => vec!["--exact", test, "--test-threads=1"],
             Tests::Samples => test.split(' ').collect(),
         };
         let arguments = arguments.into_iter().map(str::to_owned).collect();
-        (self.program.clone(), arguments, self.folder.clone())
+        let (program, folder) = (self.program.clone(), self.folder.clone());
+        Trial { program, arguments, folder, is_finding: self.gate.is_finding }
     }
 }
 

@@ -37,8 +37,8 @@ pub(crate) fn bound(elapsed: Duration) -> Duration {
 
 impl Test<'_> {
     fn run(&self, mutant: u32) -> Result<End> {
-        let command = self.ready.command(self.name);
-        Ok(trial::run(command, Switch::Mutant(mutant), bound(self.elapsed))?.0)
+        let trial = self.ready.trial(self.name);
+        Ok(trial::run(&trial, Switch::Mutant(mutant), bound(self.elapsed))?.0)
     }
 }
 
@@ -84,7 +84,7 @@ fn trace<'a>(ready: &'a [Ready], places: usize, jobs: usize) -> Result<Vec<Test<
     let bar = bar("tests without a mutant", tests.len())?;
     let found = Mutex::new(Vec::new());
     each(&tests, jobs, |(ready, name)| {
-        let (end, elapsed, reached) = trial::trace(ready.command(name), places, TRACE_MAX)?;
+        let (end, elapsed, reached) = trial::trace(&ready.trial(name), places, TRACE_MAX)?;
         bar.inc(1);
         match end {
             End::Passed if reached.iter().any(|reached| *reached) => {

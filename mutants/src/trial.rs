@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::io::{Read, Seek};
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
@@ -11,11 +11,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use rustix::process::{Pid, Signal, kill_process_group};
 
+use crate::gates::Trial;
+
 /// How often a running test is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(2);
-
-/// What of a model's end says nothing of the mutant: it explored less.
-const NO_FINDING: [&str; 2] = ["are too few to have checked anything", "nothing to die in"];
 
 /// How a test ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,12 +47,8 @@ static WALLS: LazyLock<Option<Vec<&'static str>>> = LazyLock::new(|| {
     })
 });
 
-/// Runs a program for at most `bound`. Also gives how long it took.
-pub(crate) fn run(
-    (program, arguments, folder): (PathBuf, Vec<String>, PathBuf),
-    switch: Switch<'_>,
-    bound: Duration,
-) -> Result<(End, Duration)> {
+/// Runs a test for at most `bound`. Also gives how long it took.
+pub(crate) fn run(trial: &Trial, switch: Switch<'_>, bound: Duration) -> Result<(End, Duration)> {
     let attic = tempfile::Builder::new().prefix("nm-").tempdir_in("/tmp").context("/tmp")?;
     let mut output = tempfile::tempfile()?;
     let mut command = Command::new("nice");
@@ -61,22 +56,21 @@ pub(crate) fn run(
     if let Some(walls) = &*WALLS {
         command.arg("unshare").args(walls).args(["sh", "-c", FURNISH]);
     }
-    command.arg(&program).args(arguments).current_dir(folder).env("TMPDIR", attic.path());
+    command.arg(&trial.program).args(&trial.arguments).current_dir(&trial.folder).env("TMPDIR", attic.path());
     match switch {
         Switch::Mutant(id) => command.env("NARROWS_MUTANT", id.to_string()),
         Switch::Trace(file) => command.env("NARROWS_REACHED", file),
     };
     command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output.try_clone()?).process_group(0);
     let start = Instant::now();
-    let mut child = command.spawn().with_context(|| program.display().to_string())?;
+    let mut child = command.spawn().with_context(|| trial.program.display().to_string())?;
     let end = wait(&mut child, start + bound)?;
     let elapsed = start.elapsed();
     if end == End::Failed {
-        let mut text = String::new();
+        let mut said = Vec::new();
         output.rewind()?;
-        // What is no text is no message of the model checker's either.
-        output.read_to_string(&mut text).ok();
-        if NO_FINDING.iter().any(|words| text.contains(words)) {
+        output.read_to_end(&mut said)?;
+        if !(trial.is_finding)(&String::from_utf8_lossy(&said)) {
             return Ok((End::Passed, elapsed));
         }
     }
@@ -106,14 +100,10 @@ fn end_group(child: &Child) {
 }
 
 /// A test without a mutant: which places it passes, and how long it takes.
-pub(crate) fn trace(
-    command: (PathBuf, Vec<String>, PathBuf),
-    places: usize,
-    bound: Duration,
-) -> Result<(End, Duration, Vec<bool>)> {
+pub(crate) fn trace(trial: &Trial, places: usize, bound: Duration) -> Result<(End, Duration, Vec<bool>)> {
     let file = tempfile::NamedTempFile::new()?;
     File::options().write(true).open(file.path())?.set_len(places as u64)?;
-    let (end, elapsed) = run(command, Switch::Trace(file.path()), bound)?;
+    let (end, elapsed) = run(trial, Switch::Trace(file.path()), bound)?;
     let reached = fs::read(file.path())?.into_iter().map(|byte| byte != 0).collect();
     Ok((end, elapsed, reached))
 }
