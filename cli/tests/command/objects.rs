@@ -251,3 +251,24 @@ fn a_path_that_is_no_text_is_a_path() {
     assert!(printed.ends_with("%FF%2C%0A"), "{printed}");
     assert_eq!(narrows(["peek", printed, "--raw"]).ok(), b"0123456789");
 }
+
+#[test]
+fn a_check_tells_what_a_death_left_from_damage() {
+    let place = Place::new();
+    let address = place.shm();
+    let mut receiver = start(["recv", &address, "--follow"]);
+    until_peers(&address, "receivers", 1);
+    assert!(narrows(["check", &address]).code(0).text().starts_with("sound, in use\n"));
+    receiver.kill();
+    until("its death is seen", || shown(&address)["state"] == "stale");
+    let checked = narrows(["check", &address, "--json"]).code(0);
+    let checked: Value = serde_json::from_slice(&checked.out).unwrap();
+    assert_eq!((&checked["sound"], &checked["at_rest"]), (&true.into(), &true.into()), "{checked}");
+    assert_eq!(checked["pending"][0]["place"], "participant 1");
+    assert_eq!(checked["holdings"][0]["alive"], false);
+    narrows(["poke", &address, "--offset", "512", "--u64", "9"]).ok();
+    let damaged = narrows(["check", &address]).code(7);
+    assert!(damaged.text().contains("fault: HEAD: "), "{}", damaged.text());
+    narrows(["rm", &address]).ok();
+    narrows(["check", &address]).code(3);
+}
