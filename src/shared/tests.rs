@@ -135,3 +135,18 @@ fn an_extent_that_no_growth_makes_is_none() {
         );
     }
 }
+
+#[test]
+fn a_claim_that_somebody_else_ended_is_a_contradiction_and_not_sent() {
+    let (_segment, shared) = stage(4);
+    let mut tail = shared.ring.cursor(layout::TAIL);
+    // As if it were dead, though it is not; then another has the very same slot, and has its own claim revoked.
+    let robbed = claim(&shared, &mut tail, VICTIM);
+    assert!(shared.ring.reap(VICTIM, || true));
+    assert!(shared.ring.commit(robbed).is_err());
+    let (first, other) = (claim(&shared, &mut tail, VICTIM), claim(&shared, &mut tail, SENDER));
+    assert!(shared.ring.revoke(other));
+    let mistaken = Found { position: other.position, word: first.word };
+    assert!(shared.ring.commit(mistaken).is_err());
+    assert!(shared.ring.commit(other).is_ok_and(|sent| !sent));
+}

@@ -86,9 +86,10 @@ fn loom_held_comes_again() {
 /// Two that were held come back, one by one, while two receive: each is held once, and none stays behind.
 fn two_returned() {
     let segment = messages(2);
+    segment.reap(None);
     let dead = segment.join();
     (0..2).for_each(|_| assert!(next(&segment, dead).is_some()));
-    let dead = dead.owner();
+    segment.kernel.bury(dead);
     let receivers = [10, 11].map(|me| {
         let segment = segment.clone();
         spawn(move || {
@@ -98,9 +99,7 @@ fn two_returned() {
         })
     });
     let ours = segment.clone();
-    let repairer = spawn(move || {
-        (0..2).for_each(|id| assert!(ours.shared.chunks.reap(id, dead, true, &|_| false, &|| true)));
-    });
+    let repairer = spawn(move || ours.reap(None));
     let mut values: Vec<u64> = all(receivers).into_iter().flatten().collect();
     all([repairer]);
     let left = std::iter::from_fn(|| segment.hold_returned(12));
@@ -112,6 +111,29 @@ fn two_returned() {
 #[test]
 fn loom_held_comes_again_once() {
     check(1000, two_returned);
+}
+
+/// Two died with a message each, and two repair: neither hides from a receiver what the other brought back.
+#[test]
+fn loom_held_comes_again_from_two() {
+    check(500, || {
+        let segment = messages(2);
+        segment.reap(None);
+        let dead = [segment.join(), segment.join()];
+        dead.iter().for_each(|dead| assert!(next(&segment, *dead).is_some()));
+        dead.iter().for_each(|dead| segment.kernel.bury(*dead));
+        let repairers = dead.map(|dead| {
+            let segment = segment.clone();
+            spawn(move || segment.shared.repair(dead))
+        });
+        let ours = segment.clone();
+        let receiver = spawn(move || ours.hold_returned(10).map(|chunk| ours.value(chunk)));
+        all(repairers);
+        let mut values = Vec::from_iter(receiver.join().unwrap());
+        values.extend(std::iter::from_fn(|| segment.hold_returned(12)).map(|chunk| segment.value(chunk)));
+        values.sort_unstable();
+        assert_eq!(values, [1, 2]);
+    });
 }
 
 #[test]
