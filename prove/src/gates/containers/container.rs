@@ -29,7 +29,7 @@ pub(crate) struct Walls {
 /// Users of containers, where this process may choose: nobody's.
 const FIRST_USER: u32 = 200_001;
 /// Setting up takes at most so long.
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(30);
 
 // The words of the page between this process and the one that sets up.
 const STEP: usize = 0;

@@ -29,7 +29,7 @@ const BOTH: Walls = Walls { pids: true, users: true };
 const WALLS: [(Walls, &str); 3] = [
     (PIDS, "two PID namespaces, both peers PID 1; one is killed while they talk"),
     (USERS, "two user and mount namespaces, two users; one is killed while they talk"),
-    (BOTH, "the same with PID namespaces as well"),
+    (BOTH, "two of each: PID, user and mount namespaces; one is killed while they talk"),
 ];
 const ROBBERY: &str = "two peers are both PID 1; one is killed while each holds a message and a loan";
 

@@ -12,7 +12,7 @@ use crate::gates::wakeups::{Means, Other, Peer, Wait};
 use crate::page::Page;
 
 /// Whatever is waited for takes at most so long.
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(30);
 /// Who does not get a lock for so long does not get it.
 const LOCKED: Duration = Duration::from_millis(200);
 const LARGE: usize = 3000;

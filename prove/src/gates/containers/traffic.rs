@@ -13,9 +13,9 @@ use crate::page::Page;
 use crate::random::Random;
 
 /// Whatever is waited for takes at most so long.
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(30);
 /// Who waits for the other looks for the dead every 100 ms; who is not told within this never is.
-const TOLD: Duration = Duration::from_secs(5);
+const TOLD: Duration = Duration::from_secs(10);
 /// Messages in slots and in chunks, by their numbers.
 const SIZES: [usize; 4] = [16, 40, 3000, 100_000];
 /// Everybody may open them: users differ.
