@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 
 use crate::gates::GATES;
-use crate::record::{Record, Row};
+use crate::record::{Record, Rival, Row};
 
 const HEAD: &str = "\
 # Reliability
@@ -22,13 +22,18 @@ pub(crate) fn draw(root: &Path) -> Result<()> {
     std::fs::write(&path, page(&root.join("docs/reliability"))?).with_context(|| path.display().to_string())
 }
 
-fn page(records: &Path) -> Result<String> {
-    let records = Record::load_all(records)?;
+fn page(folder: &Path) -> Result<String> {
+    let mut records = Record::load_all(folder)?;
+    let rivals = Rival::load_all(&folder.join("rivals"))?;
+    rivals.iter().for_each(|rival| rival.join(&mut records));
     let mut page = HEAD.to_owned();
     for gate in GATES {
         if let Some(record) = records.get(gate.name) {
             page += &section(gate.about, record);
         }
+    }
+    for rival in &rivals {
+        page += &format!("\n{}: `{}`, on {}.\n", rival.name, rival.command, rival.machine);
     }
     Ok(page)
 }
@@ -67,5 +72,19 @@ mod tests {
             page(&crate::folder()).unwrap(),
             "run `cargo xtask prove --record` or take the edit back"
         );
+    }
+
+    #[test]
+    fn what_came_of_rivals_stands_beside_ours() {
+        let records = Record::load_all(&crate::folder()).unwrap();
+        for rival in Rival::load_all(&crate::folder().join("rivals")).unwrap() {
+            for (gate, faults) in &rival.outcomes {
+                let Some(record) = records.get(gate) else { continue };
+                for fault in faults.keys() {
+                    let has = record.rows.iter().any(|row| row.fault == *fault);
+                    assert!(has, "{}: the gate {gate} has no row '{fault}'", rival.name);
+                }
+            }
+        }
     }
 }

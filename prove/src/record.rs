@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use narrows_bench::Machine;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 /// What one gate found in one run.
@@ -39,6 +40,17 @@ pub(crate) struct Outcome {
     pub(crate) held: bool,
     /// "0 of 10,000 lost".
     pub(crate) figure: String,
+}
+
+/// What came of a gate's faults where somebody else's program was broken by them (`rivals/`).
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Rival {
+    pub(crate) name: String,
+    /// What repeats the run.
+    pub(crate) command: String,
+    pub(crate) machine: String,
+    /// By gate and fault, as the rows have them.
+    pub(crate) outcomes: BTreeMap<String, BTreeMap<String, Outcome>>,
 }
 
 impl Record {
@@ -74,14 +86,38 @@ impl Record {
 
     /// All that a folder keeps, by the gates' names.
     pub(crate) fn load_all(folder: &Path) -> Result<BTreeMap<String, Self>> {
-        let mut found = BTreeMap::new();
-        for entry in std::fs::read_dir(folder).into_iter().flatten() {
-            let path = entry?.path();
+        Ok(load_all(folder)?.into_iter().map(|record: Self| (record.gate.clone(), record)).collect())
+    }
+}
+
+/// What the JSON files of a folder say, in the order of their names.
+fn load_all<T: DeserializeOwned>(folder: &Path) -> Result<Vec<T>> {
+    let mut found = BTreeMap::new();
+    for entry in std::fs::read_dir(folder).into_iter().flatten() {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "json") {
             let text = std::fs::read_to_string(&path)?;
-            let record: Self = serde_json::from_str(&text).with_context(|| path.display().to_string())?;
-            found.insert(record.gate.clone(), record);
+            let one = serde_json::from_str(&text).with_context(|| path.display().to_string())?;
+            found.insert(path, one);
         }
-        Ok(found)
+    }
+    Ok(found.into_values().collect())
+}
+
+impl Rival {
+    pub(crate) fn load_all(folder: &Path) -> Result<Vec<Self>> {
+        load_all(folder)
+    }
+
+    /// Puts each outcome beside ours of the same fault.
+    pub(crate) fn join(&self, records: &mut BTreeMap<String, Record>) {
+        for record in records.values_mut() {
+            for row in &mut record.rows {
+                if let Some(outcome) = self.outcomes.get(&record.gate).and_then(|gate| gate.get(&row.fault)) {
+                    row.other(&self.name, outcome.clone());
+                }
+            }
+        }
     }
 }
 
