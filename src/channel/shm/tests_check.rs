@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use super::{ShmReceiver, ShmSender, attach};
 use crate::atomic::Ordering::Relaxed;
@@ -12,6 +13,7 @@ use crate::shared::audit::{Finding, Moment, Report, audit, facts};
 use crate::shared::layout::{self, Layout};
 use crate::shared::participants::Participants;
 use crate::shared::slot::{About, Slot, State};
+use crate::shared::wait::WaitMode;
 
 /// A place that nobody has, as words name it.
 const NOBODY: u16 = 5;
@@ -328,5 +330,26 @@ fn sound_segments_are_found_sound() {
         sound(&stage, "with one more, where that may be");
         drop(more);
         sound(&stage, "without");
+    }
+}
+
+#[test]
+fn a_pool_that_grows_meanwhile_is_sound() {
+    for _ in 0..12 {
+        let stage = Stage::new("capacity=1");
+        let mut grower = ShmSender::new(stage.attachment.clone(), WaitMode::Adaptive).unwrap();
+        let is_grown = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                // One size of each class, so that each needs an extent.
+                for size in (8..18).flat_map(|octave| (4..8).map(move |quarter| quarter << octave >> 2)) {
+                    drop(grower.loan(size, Deadline::Never).unwrap());
+                }
+                is_grown.store(true, Relaxed);
+            });
+            while !is_grown.load(Relaxed) {
+                assert_eq!(stage.audit(Moment::Any).faults, []);
+            }
+        });
     }
 }

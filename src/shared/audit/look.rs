@@ -17,10 +17,14 @@ pub(super) struct Look {
     pub(super) chunks: Vec<u64>,
     pub(super) extents: Extents,
     pub(super) next: Next,
+    /// What the file occupied when the extents were known already: what they need is there, whatever grew since.
+    pub(super) allocated: Option<u64>,
 }
 
 /// Words that nobody owns.
 pub(super) struct Hints {
+    /// Read before `attach`: whoever clears it has attached before.
+    pub(super) returned: u64,
     pub(super) attach: u64,
     pub(super) tail: u64,
     pub(super) head: u64,
@@ -39,15 +43,16 @@ pub(super) struct Message {
 impl Look {
     /// Hints, chunks, who is there, slots. Chunks are left out where `allocated` bytes are too few for their
     /// descriptors to be there: to read them would end this process.
-    pub(super) fn first(shared: &Structures, allocated: Option<u64>) -> Self {
+    pub(super) fn first(shared: &Structures, allocated: impl FnOnce() -> Option<u64>) -> Self {
         let hints = Hints::of(shared);
         let mut extents = Extents::new(shared.memory, &shared.layout);
         let next = extents.learn();
+        let allocated = allocated();
         let least = shared.layout.reserved() + descriptors(&extents);
         let readable = if allocated.is_some_and(|bytes| bytes < least) { 0 } else { extents.chunks_known() };
         let chunks = chunks(shared, readable);
         let (places, endpoints) = (places(shared), endpoints(shared));
-        Self { hints, places, endpoints, slots: slots(shared), chunks, extents, next }
+        Self { hints, places, endpoints, slots: slots(shared), chunks, extents, next, allocated }
     }
 
     /// The same the other way round, after `first` and what was read since.
@@ -60,7 +65,8 @@ impl Look {
         let next = extents.learn();
         let readable = if first.chunks.is_empty() { 0 } else { extents.chunks_known() };
         let chunks = chunks(shared, readable);
-        Self { hints: Hints::of(shared), places, endpoints, slots, chunks, extents, next }
+        let (hints, allocated) = (Hints::of(shared), first.allocated);
+        Self { hints, places, endpoints, slots, chunks, extents, next, allocated }
     }
 
     /// What each slot says of a message, whether it has one or not: read between the looks.
@@ -77,7 +83,10 @@ impl Hints {
     fn of(shared: &Structures) -> Self {
         // takes: claimed, taken (of all positions below the hints)
         let word = |at| shared.memory.word(at).load(Acquire);
+        // takes: returned
+        let returned = word(layout::RETURNED);
         Self {
+            returned,
             attach: word(layout::ATTACH),
             tail: word(layout::TAIL),
             head: word(layout::HEAD),

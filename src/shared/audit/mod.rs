@@ -114,9 +114,10 @@ struct Audit<'a> {
 
 /// Checks all invariants of a segment.
 pub(crate) fn audit(shared: &Structures, segment: &Segment, moment: Moment) -> Report {
-    let metadata = segment.metadata().ok();
-    let allocated = metadata.filter(|metadata| metadata.is_exact).map(|metadata| metadata.allocated);
-    let first = Look::first(shared, allocated);
+    let first = Look::first(shared, || {
+        let metadata = segment.metadata().ok().filter(|metadata| metadata.is_exact);
+        metadata.map(|metadata| metadata.allocated)
+    });
     let messages = Look::messages(shared);
     let holders: Vec<Holder> = (0..shared.layout.config.participants).map(|at| segment.holder(at)).collect();
     let second = Look::second(shared, &first);
@@ -137,7 +138,7 @@ pub(crate) fn audit(shared: &Structures, segment: &Segment, moment: Moment) -> R
     audit.places(&holders);
     audit.endpoints();
     let named = audit.slots(&messages);
-    audit.pool(&named, allocated);
+    audit.pool(&named);
     audit.report.holdings.retain(|holding| holding.participant != 0);
     audit.report
 }

@@ -6,12 +6,13 @@ use crate::atomic::Ordering::Relaxed;
 
 use super::super::chunks::{State, Word};
 use super::super::extents::{Extent, Next, class_bytes};
-use super::super::layout::{self, Ack, CHUNK_BYTES, EXTENT_BYTES, EXTENTS};
+use super::super::layout::{Ack, CHUNK_BYTES, EXTENT_BYTES, EXTENTS};
 use super::{Audit, Standing, facts, look, steady};
 
 impl Audit<'_> {
-    pub(super) fn pool(&mut self, named: &HashMap<u64, usize>, allocated: Option<u64>) {
+    pub(super) fn pool(&mut self, named: &HashMap<u64, usize>) {
         self.extents();
+        let allocated = self.first.allocated;
         let least = self.shared.layout.reserved() + look::descriptors(&self.first.extents);
         if let Some(allocated) = allocated.filter(|allocated| *allocated < least) {
             let found = format!("{allocated} bytes, and {least} are needed");
@@ -27,7 +28,7 @@ impl Audit<'_> {
             returned |= word.is(State::Returned);
             punched += if word.punched() { class_bytes(extent.class) } else { 0 };
         }
-        let hint = self.shared.memory.word(layout::RETURNED).load(Relaxed);
+        let hint = self.second.hints.returned;
         if self.report.at_rest && returned && hint == 0 && !self.standings.contains(&Standing::Dead) {
             self.fault(&facts::ANNOUNCED, "the hint", "0, and chunks are RETURNED");
         }
