@@ -27,11 +27,7 @@ pub(crate) const GATES: &[Gate] = &[
     double::GATE,
     wakeups::GATE,
     containers::GATE,
-    Gate {
-        name: "soak",
-        about: "An hour under full load: processes come, go, die and stop on channels of every kind at once; then the account.",
-        run: soak::run,
-    },
+    soak::GATE,
     starvation::GATE,
     scribbler::GATE,
 ];

@@ -215,7 +215,8 @@ impl<'a> Cast<'a> {
 
     fn mourn(&self, at: usize, killed: u64, released: u64) {
         let channel = self.actors[at].part.channel;
-        for peer in self.actors.iter().filter(|peer| peer.part.is_timed && peer.part.channel == channel) {
+        let is_told = |part: &Part| part.role == Role::Control || part.is_timed && part.channel == channel;
+        for peer in self.actors.iter().filter(|peer| is_told(&peer.part)) {
             seats(&peer.part).for_each(|seat| self.ledger.mourn(seat, killed, released));
         }
     }

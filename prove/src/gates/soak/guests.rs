@@ -1,10 +1,13 @@
-//! Who comes and goes beside the traffic: openers and removers of one name, and those who look on.
+//! Who comes and goes beside the traffic: openers and removers of one name, those who look on, and one who has no
+//! channel at all.
 
+use std::sync::mpsc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use narrows::channel::{list, remove, status};
+use narrows::channel::{Moment, check, list, remove, status};
 use narrows::{Address, Deadline, Error, Sender};
+use narrows_bench::clock::now_ns;
 
 use super::ledger::Sign;
 use super::part::{Desk, opened};
@@ -72,10 +75,37 @@ pub(super) fn watcher(mut desk: Desk<'_>) -> Result<()> {
                 Err(Error::NotFound { .. }) => {}
                 Err(error) => return Err(error).context("looking"),
             }
+            match check(&found.address, Moment::Any) {
+                Ok(report) => ensure!(report.faults.is_empty(), "{}: {:?}", found.address, report.faults),
+                Err(Error::NotFound { .. }) => {}
+                Err(error) => return Err(error).context("checking"),
+            }
             desk.ledger.add(Sign::Looks);
         }
         desk.beat(None);
         desk.pause(10_000);
     }
     Ok(())
+}
+
+/// Two threads hand each other a word, with some work in between, and rests as others take them.
+pub(super) fn control(mut desk: Desk<'_>) -> Result<()> {
+    let (ask, asked) = mpsc::channel::<()>();
+    let (answer, answered) = mpsc::channel();
+    std::thread::scope(|scope| {
+        scope.spawn(move || asked.iter().try_for_each(|()| answer.send(())));
+        while !(desk.is_ending() || desk.is_leaving()) {
+            if desk.random.once_in(200) {
+                desk.pause(3000);
+            }
+            let end = now_ns() + desk.random.below(200_000);
+            while now_ns() < end {}
+            let began = now_ns();
+            ask.send(())?;
+            answered.recv()?;
+            desk.ledger.beat_control(desk.seat, began);
+        }
+        drop(ask);
+        Ok(())
+    })
 }

@@ -44,6 +44,13 @@ pub(super) struct Kind {
     pub(super) receivers: Side,
     /// Ends are closed and opened anew all the time.
     pub(super) visits: bool,
+    /// Now and then nobody sends for a while, and memory is given back.
+    pub(super) lulls: bool,
+    /// There is less memory than slots.
+    pub(super) is_scarce: bool,
+    /// Survivors send and receive all the time and wait for nothing that others hold: their longest operation is
+    /// what the others' deaths cost.
+    pub(super) is_timed: bool,
 }
 
 /// How messages are sent and received on a channel; each process mixes what it allows.
@@ -58,6 +65,7 @@ pub(super) struct Style {
     /// What is taken is consumed when it is released.
     pub(super) leased: bool,
     pub(super) visits: bool,
+    pub(super) lulls: bool,
 }
 
 const fn side(victims: u64, survivors: u64) -> Side {
@@ -90,6 +98,9 @@ const KIND: Kind = Kind {
     senders: side(1, 1),
     receivers: side(1, 1),
     visits: false,
+    lulls: false,
+    is_scarce: false,
+    is_timed: false,
 };
 
 /// All kinds.
@@ -100,6 +111,7 @@ pub(super) const KINDS: &[Kind] = &[
         promise: Promise::Taken,
         senders: side(2, 1),
         receivers: side(2, 1),
+        is_timed: true,
         ..KIND
     },
     Kind {
@@ -107,12 +119,14 @@ pub(super) const KINDS: &[Kind] = &[
         options: &["capacity=1024", "capacity=16"],
         senders: side(3, 1),
         receivers: side(0, 2),
+        is_timed: true,
         ..KIND
     },
     Kind {
         name: "many to many, ack=release",
         options: &["capacity=1024,ack=release", "capacity=64,ack=release"],
         receivers: side(2, 1),
+        is_timed: true,
         ..KIND
     },
     Kind {
@@ -120,12 +134,14 @@ pub(super) const KINDS: &[Kind] = &[
         options: &["capacity=1", "capacity=2", "capacity=3", "capacity=5", "capacity=7"],
         promise: Promise::Taken,
         senders: side(2, 1),
+        is_timed: true,
         ..KIND
     },
     Kind {
         name: "tiny, ack=release",
         options: &["capacity=1,ack=release", "capacity=2,ack=release", "capacity=7,ack=release"],
         receivers: side(2, 1),
+        is_timed: true,
         ..KIND
     },
     Kind {
@@ -133,6 +149,7 @@ pub(super) const KINDS: &[Kind] = &[
         options: &["capacity=16,wait=sleep", "capacity=16,wait=spin", "capacity=1,wait=sleep"],
         sizes: SMALL,
         promise: Promise::Taken,
+        is_timed: true,
         ..KIND
     },
     Kind {
@@ -174,6 +191,7 @@ pub(super) const KINDS: &[Kind] = &[
         batch: 3,
         promise: Promise::Taken,
         senders: side(2, 1),
+        lulls: true,
         ..KIND
     },
     Kind {
@@ -181,12 +199,14 @@ pub(super) const KINDS: &[Kind] = &[
         options: &["memory_max=524288,ack=release", "memory_max=524288,ack=release,capacity=7"],
         sizes: TIGHT,
         batch: 4,
+        is_scarce: true,
         ..KIND
     },
     Kind {
         name: "in a file",
         place: Place::File,
         options: &["ack=release", "capacity=16,ack=release"],
+        is_timed: true,
         ..KIND
     },
     Kind {
@@ -195,6 +215,7 @@ pub(super) const KINDS: &[Kind] = &[
         options: &["capacity=64", "capacity=1024"],
         lifetimes: &[],
         promise: Promise::Taken,
+        is_timed: true,
         ..KIND
     },
     Kind {
@@ -212,6 +233,7 @@ pub(super) const KINDS: &[Kind] = &[
         promise: Promise::Taken,
         senders: crowd(1, 1),
         receivers: crowd(1, 1),
+        is_timed: true,
         ..KIND
     },
     Kind {
@@ -300,11 +322,6 @@ impl Kind {
         matches!(self.place, Place::Shm | Place::File | Place::Memfd)
     }
 
-    /// Whether those that nothing happens to are never alone: only then is their longest wait the channel's doing.
-    pub(super) fn is_timed(&self) -> bool {
-        self.is_shared() && self.senders.survivors > 0 && self.receivers.survivors > 0 && !self.visits
-    }
-
     pub(super) fn style(&self) -> Style {
         Style {
             sizes: self.sizes.to_vec(),
@@ -312,6 +329,7 @@ impl Kind {
             in_place: self.is_shared(),
             leased: self.options.iter().all(|option| option.contains("ack=release")),
             visits: self.visits,
+            lulls: self.lulls,
         }
     }
 }

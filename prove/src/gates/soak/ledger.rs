@@ -36,7 +36,7 @@ const ROW: u64 = 2 * LINE;
 const SEATS_AT: u64 = ROWS_AT + CHANNELS * ROW;
 const SEAT: u64 = 2 * LINE;
 const TIMES_AT: u64 = SEATS_AT + SEATS * SEAT;
-const TIMES: u64 = Clock::SinceRelease as u64 + 1;
+const TIMES: u64 = Clock::ControlSinceRelease as u64 + 1;
 const PAGES_AT: u64 = TIMES_AT + TIMES * CLASSES * 8;
 const CELLS_AT: u64 = PAGES_AT + PAGES * LINE;
 const LEN: u64 = CELLS_AT + MESSAGES;
@@ -94,15 +94,19 @@ pub(super) enum Mark {
     Released,
 }
 
-/// What is timed of those that nothing happens to.
+/// What is timed.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Clock {
-    /// Every operation.
+    /// Every operation of those that nothing happens to.
     Operation,
     /// From a peer's kill to the end of the first operation that ends after it is gone.
     SinceKill,
     /// The same, from when the killer saw that it was gone.
     SinceRelease,
+    /// Two threads that hand each other a word, in a process that has no channel: what the load alone costs.
+    Control,
+    /// The same, from a death to the end of the first exchange.
+    ControlSinceRelease,
 }
 
 pub(super) struct Ledger(Region);
@@ -178,15 +182,32 @@ impl Ledger {
         let Some(began) = began else { return };
         let now = now_ns();
         self.time(Clock::Operation, now - began);
-        if self.count(channel, Count::Longest).load(Ordering::Relaxed) < now - began {
-            self.count(channel, Count::Longest).fetch_max(now - began, Ordering::Relaxed);
-        }
-        if self.mark(seat, Mark::Released).load(Ordering::Acquire) != 0 {
-            let killed = self.mark(seat, Mark::Killed).load(Ordering::Acquire);
-            let released = self.mark(seat, Mark::Released).swap(0, Ordering::AcqRel);
+        if let Some((killed, released)) = self.mourned(seat) {
             self.time(Clock::SinceKill, now.saturating_sub(killed));
             self.time(Clock::SinceRelease, now.saturating_sub(released));
         }
+        if self.count(channel, Count::Longest).load(Ordering::Relaxed) < now - began {
+            self.count(channel, Count::Longest).fetch_max(now - began, Ordering::Relaxed);
+        }
+    }
+
+    /// An exchange is finished that has nothing to do with any channel.
+    pub(super) fn beat_control(&self, seat: u64, began: u64) {
+        self.mark(seat, Mark::Beats).fetch_add(1, Ordering::Release);
+        let now = now_ns();
+        self.time(Clock::Control, now - began);
+        if let Some((_, released)) = self.mourned(seat) {
+            self.time(Clock::ControlSinceRelease, now.saturating_sub(released));
+        }
+    }
+
+    /// When a peer was killed, and when it was seen to be gone, if one was since this was last asked.
+    fn mourned(&self, seat: u64) -> Option<(u64, u64)> {
+        if self.mark(seat, Mark::Released).load(Ordering::Acquire) == 0 {
+            return None;
+        }
+        let killed = self.mark(seat, Mark::Killed).load(Ordering::Acquire);
+        Some((killed, self.mark(seat, Mark::Released).swap(0, Ordering::AcqRel)))
     }
 
     /// Tells one that nothing happens to that a peer was killed; the first of several counts.

@@ -28,6 +28,8 @@ pub(super) enum Role {
     Remover,
     /// Looks at all channels from outside.
     Watcher,
+    /// Has no channel, and shows what the load alone costs.
+    Control,
     /// Does nothing, and lives as long as its parent.
     Bystander,
 }
@@ -138,6 +140,7 @@ fn thread(part: &Part, ledger: &Ledger, at: u64) -> Result<()> {
         Role::Hermit => guests::hermit(desk),
         Role::Remover => guests::remover(desk),
         Role::Watcher => guests::watcher(desk),
+        Role::Control => guests::control(desk),
         Role::Bystander => loop {
             std::thread::park();
         },

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use narrows::{Deadline, Error, Sender};
+use narrows_bench::clock::now_ns;
 
 use super::ledger::{Count, Hand, Sign};
 use super::message::{NAMED, compose};
@@ -14,6 +15,9 @@ use super::part::{Cheat, Desk, opened};
 const PATIENCE: Duration = Duration::from_millis(100);
 /// Messages between two rests, at most.
 const BURST: u64 = 400;
+/// All senders of a channel pause together, in nanoseconds: longer than a receiver waits before it trims the pool.
+const LULL: u64 = 400_000_000;
+const LULL_EVERY: u64 = 2_000_000_000;
 
 /// Sends until it is to leave, or all are.
 pub(super) fn run(mut desk: Desk<'_>) -> Result<()> {
@@ -25,6 +29,10 @@ pub(super) fn run(mut desk: Desk<'_>) -> Result<()> {
         let mut left = if desk.part.style.visits { desk.random.below(60) } else { u64::MAX };
         while left > 0 && !(desk.is_ending() || desk.is_leaving()) {
             left -= 1;
+            if desk.part.style.lulls && now_ns() % LULL_EVERY < LULL {
+                desk.pause(10_000);
+                continue;
+            }
             if !step(&mut desk, &mut hand, &mut sender, &mut buffers)? {
                 break;
             }
