@@ -183,8 +183,8 @@ pub(crate) const PLANTED: &[Planted] = &[
         changes: &[Change {
             file: PARTICIPANTS,
             within: "retire",
-            old: "self.memory.word(layout::ATTACH).compare_exchange(seen, seen | RETIRED, Release, Relaxed).is_ok()",
-            new: "self.memory.word(layout::ATTACH).swap(seen | RETIRED, Release) & RETIRED == 0",
+            old: "self.memory.word(layout::ATTACH).compare_exchange(seen, seen | RETIRED, Relaxed, Relaxed).is_ok()",
+            new: "self.memory.word(layout::ATTACH).swap(seen | RETIRED, Relaxed) & RETIRED == 0",
         }],
         gate: "loom",
         test: "participants::loom_participants_come_or_find_it_retired",

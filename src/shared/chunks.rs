@@ -255,7 +255,7 @@ impl Chunks {
             if word.is(State::Returned)
                 && let Some(chunk) = self.hold_exactly(id, word, me, extents)?
             {
-                returned.fetch_add(1, Release); // gives: returned; more may be waiting
+                returned.fetch_add(1, Relaxed); // more may be waiting, of those who gave it before
                 return Ok(Some(chunk));
             }
         }

@@ -254,12 +254,11 @@ impl Pair {
     }
 
     /// The slots whose messages wait. Each stamp speaks for itself: a walk from the head would end at a slot that is
-    /// taken and filled again meanwhile, and miss those behind it.
+    /// taken and filled again meanwhile, and miss those behind it. What a dead sender wrote is seen with its death.
     pub(crate) fn full_slots(&self) -> impl Iterator<Item = u64> {
         let head = self.head();
-        (0..=self.mask).map(|position| self.slot(position)).filter(move |slot| {
-            // takes: filled(stamp - 1)
-            self.memory.word(*slot).load(Acquire).wrapping_sub(head) as i64 > 0
-        })
+        (0..=self.mask)
+            .map(|position| self.slot(position))
+            .filter(move |slot| self.memory.word(*slot).load(Relaxed).wrapping_sub(head) as i64 > 0)
     }
 }

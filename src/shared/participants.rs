@@ -10,7 +10,7 @@
 //!   **left** it follows that it is gone and did not leave.
 //! - **repaired**: a dead place is FREE again only when nothing names it any more: it is freed last.
 //! - **announced**: whoever advanced the attach word has his place, and can be seen there.
-//! - **retired**: the segment is nobody's any more, for ever.
+//! - retired, which hands nothing over: the segment is nobody's any more, for ever.
 //! - **opened**, **closed**: an endpoint is its holder's, or nobody's; **changed**: the senders' epoch follows.
 
 use crate::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
@@ -201,8 +201,7 @@ impl Participants {
     pub(crate) fn announce(&self) -> bool {
         let word = self.memory.word(layout::ATTACH);
         for _ in 0..PATIENCE {
-            // takes: announced, retired
-            let seen = word.load(Acquire);
+            let seen = word.load(Relaxed);
             if seen & RETIRED != 0 {
                 return false;
             }
@@ -217,7 +216,7 @@ impl Participants {
 
     /// What [`retire`](Self::retire) starts from; `None` when the segment is retired already.
     pub(crate) fn attachments(&self) -> Option<u64> {
-        // takes: announced, retired
+        // takes: announced
         let seen = self.memory.word(layout::ATTACH).load(Acquire);
         (seen & RETIRED == 0).then_some(seen)
     }
@@ -242,8 +241,7 @@ impl Participants {
 
     /// Retires the segment for ever, unless somebody attached since `seen`.
     pub(crate) fn retire(&self, seen: u64) -> bool {
-        // gives: retired
-        self.memory.word(layout::ATTACH).compare_exchange(seen, seen | RETIRED, Release, Relaxed).is_ok()
+        self.memory.word(layout::ATTACH).compare_exchange(seen, seen | RETIRED, Relaxed, Relaxed).is_ok()
     }
 
     fn endpoint_word(&self, index: u16) -> &crate::atomic::AtomicU64 {
