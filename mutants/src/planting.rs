@@ -23,14 +23,7 @@ const TRIES: usize = 3;
 
 /// Plants all bugs whose name contains `only`, and gives those that were not found.
 pub(crate) fn run(root: &Path, only: Option<&str>) -> Result<Vec<&'static str>> {
-    let mut edits: BTreeMap<String, Vec<Edit>> = BTreeMap::new();
-    for (index, bug) in PLANTED.iter().enumerate() {
-        for change in bug.changes {
-            let text = fs::read_to_string(root.join(change.file)).context(change.file)?;
-            let edit = edit(index as u32 + 1, change, &text).with_context(|| format!("\"{}\"", bug.name))?;
-            edits.entry(change.file.to_owned()).or_default().push(edit);
-        }
-    }
+    let edits = edits(root)?;
     let chosen: Vec<(u32, &Planted)> =
         (1..).zip(PLANTED).filter(|(_, bug)| only.is_none_or(|only| bug.name.contains(only))).collect();
     let names: BTreeSet<&str> = chosen.iter().map(|(_, bug)| bug.gate).collect();
@@ -69,6 +62,19 @@ pub(crate) fn run(root: &Path, only: Option<&str>) -> Result<Vec<&'static str>> 
         }
     }
     Ok(unfound)
+}
+
+/// What plants all bugs.
+fn edits(root: &Path) -> Result<BTreeMap<String, Vec<Edit>>> {
+    let mut edits: BTreeMap<String, Vec<Edit>> = BTreeMap::new();
+    for (index, bug) in PLANTED.iter().enumerate() {
+        for change in bug.changes {
+            let text = fs::read_to_string(root.join(change.file)).context(change.file)?;
+            let edit = edit(index as u32 + 1, change, &text).with_context(|| format!("\"{}\"", bug.name))?;
+            edits.entry(change.file.to_owned()).or_default().push(edit);
+        }
+    }
+    Ok(edits)
 }
 
 /// Both versions of a place, behind the switch.
@@ -124,6 +130,13 @@ fn flat(text: &str) -> Result<Vec<(String, Range<usize>)>> {
 mod tests {
     use super::*;
     use crate::edits::Mutated;
+
+    #[test]
+    fn every_bug_has_its_place() {
+        let planted = edits(&crate::root()).unwrap();
+        let changes: usize = PLANTED.iter().map(|bug| bug.changes.len()).sum();
+        assert_eq!(planted.values().map(Vec::len).sum::<usize>(), changes);
+    }
 
     #[test]
     fn a_place_is_found_by_its_tokens_and_only_once() {
