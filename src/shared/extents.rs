@@ -215,8 +215,7 @@ impl Extents {
                 Next::End => {}
             }
             let at = self.memory.word(self.word_at(self.known.len()));
-            // takes: backed
-            let old = at.load(Acquire);
+            let old = at.load(Relaxed);
             let version = (old >> 32).wrapping_add(1);
             let log = *log_count.get_or_insert_with(|| self.growth(class).ilog2());
             let word = GROWING | u64::from(class) << 8 | u64::from(log) << 16 | version << 32;
@@ -227,8 +226,7 @@ impl Extents {
                 }
                 continue;
             };
-            // gives: backed (of the extents before)
-            if old & 0xff != FREE || at.compare_exchange(old, word, Release, Relaxed).is_err() {
+            if old & 0xff != FREE || at.compare_exchange(old, word, Relaxed, Relaxed).is_err() {
                 continue;
             }
             match self.finish(extent, word, backing) {
