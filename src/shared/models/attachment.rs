@@ -3,11 +3,12 @@
 use loom::thread::spawn;
 
 use crate::atomic::Fault;
-use crate::shared::layout::{Ack, Peers};
+use crate::shared::layout::{self, Ack, Peers};
 use crate::shared::participants::{Place, Role};
+use crate::shared::ring::Front;
 
 use super::segment::{Payload, Segment, segment};
-use super::{Mortal, all, check, check_each_death, fails, notices};
+use super::{Mortal, all, check, check_each_death, fails, notices, on};
 
 /// What became of one who came, sent a message, and left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -153,4 +154,66 @@ fn visitor_dies(mortal: Mortal) -> impl Fn() {
 #[test]
 fn loom_attachment_survives_a_visitor() {
     check_each_death(1000, visitor_dies);
+}
+
+/// A sender sends and closes. A receiver that finds that it was the last, and then nothing, has missed no message: the
+/// epoch stands still meanwhile, as the channel looks at it.
+fn end() {
+    let segment = segment(Peers::Many, Ack::OnTake);
+    let me = segment.join();
+    let endpoint = segment.open(Role::Sender, me);
+    let (ours, theirs) = (segment.clone(), segment.clone());
+    let sender = spawn(move || {
+        ours.send(&mut ours.tail(), me, Payload::Inline(7));
+        ours.shared.participants.close(endpoint);
+    });
+    let receiver = spawn(move || {
+        let participants = &theirs.shared.participants;
+        let epoch = participants.senders_epoch();
+        let none = participants.open_endpoints(Role::Sender).next().is_none();
+        let front = theirs.shared.ring.front(&mut theirs.shared.ring.cursor(layout::HEAD)).unwrap();
+        let ended = none && matches!(front, Front::Empty(_)) && participants.senders_epoch() == epoch;
+        assert!(!ended, "the end before the last message");
+    });
+    all([sender]);
+    all([receiver]);
+}
+
+#[test]
+fn loom_attachment_ends_behind_the_last_message() {
+    check(20, end);
+}
+
+/// One to one, a sender sends and closes; whoever opens in its place goes on exactly behind it.
+fn successor() {
+    let segment = segment(Peers::One, Ack::OnTake);
+    let (first, second) = (segment.join(), segment.join());
+    let endpoint = segment.open(Role::Sender, first);
+    let (ours, theirs) = (segment.clone(), segment.clone());
+    let sender = spawn(move || {
+        ours.send(&mut ours.tail(), first, Payload::Inline(1));
+        ours.shared.participants.close(endpoint);
+    });
+    let successor = spawn(move || {
+        let opened = theirs.shared.participants.open(Role::Sender, second.owner(), Some(0)).is_ok();
+        if opened {
+            theirs.send(&mut theirs.tail(), second, Payload::Inline(2));
+        }
+        opened
+    });
+    all([sender]);
+    let opened = successor.join().unwrap();
+    assert_eq!(segment.drain(), if opened { vec![1, 2] } else { vec![1] });
+}
+
+#[test]
+fn loom_attachment_of_a_successor_goes_on_exactly() {
+    // Membarrier orders nothing where nobody sleeps.
+    on(Fault::NoBarrier, || check(10, successor));
+}
+
+#[test]
+fn loom_attachment_of_a_successor_needs_its_orderings() {
+    notices(Fault::Relaxed, end);
+    notices(Fault::Relaxed, successor);
 }
