@@ -10,6 +10,7 @@ use crate::deadline::Deadline;
 use crate::error::{Error, Result};
 use crate::message::{Bytes, Inbox};
 use crate::shared::attachment::Attachment;
+use crate::shared::audit::{Moment, audit};
 use crate::shared::extents::class_of;
 use crate::shared::layout;
 use crate::shared::ring::Claim;
@@ -209,4 +210,13 @@ fn the_end_waits_for_what_is_about_to_come_again() {
     attachment.shared.memory.word(layout::RETURNED).store(1, Relaxed);
     assert_eq!(&*recv(&mut receiver, Deadline::Now).unwrap().unwrap(), b"again");
     assert!(recv(&mut receiver, Deadline::Now).unwrap().is_none(), "now it is the end");
+}
+
+#[test]
+fn a_check_of_garbage_tells_of_a_thousand_faults() {
+    let (attachment, ..) = pair_of("memfd:garbage,capacity=65536");
+    let (memory, ring) = (attachment.shared.memory, &attachment.shared.ring);
+    (0..65536).for_each(|position| memory.word(ring.slot(position)).store(u64::MAX, Relaxed));
+    let report = audit(&attachment.shared, &attachment.segment, Moment::Any);
+    assert_eq!(report.faults.len(), 1000);
 }

@@ -41,6 +41,7 @@ pub(super) const OPERATIONS: &[&str] = &[
     "status",
     "remove",
     "reading a region",
+    "check",
 ];
 
 const SIZES: &[usize] = &[0, 1, 8, 48, 49, 64, 300, 4000, 5000, 70_000, 300_000];
@@ -279,7 +280,10 @@ impl Victim<'_> {
     fn visit(&mut self, address: &str) -> Result<()> {
         let bare = address.parse::<Address>()?.bare();
         match self.random.below(16) {
-            0..6 => self.act("status", |_, _| channel::status(&bare))?.map(|status| {
+            0..2 => self.act("check", |_, _| channel::check(&bare, channel::Moment::Any))?.map(|report| {
+                black_box(report.faults.len());
+            }),
+            2..6 => self.act("status", |_, _| channel::status(&bare))?.map(|status| {
                 black_box(status.peers.len());
             }),
             6..9 => self.act("reading a region", |this, _| {
