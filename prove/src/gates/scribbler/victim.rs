@@ -1,7 +1,9 @@
 //! The processes that are scribbled on: they do everything that the library offers, each time by a deadline, and
 //! count what came of it.
 
+use std::fs::File;
 use std::hint::black_box;
+use std::os::unix::fs::FileExt;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
@@ -56,8 +58,9 @@ pub(super) fn suffer(
     address: &dyn Fn(u64) -> String,
 ) -> Result<()> {
     let message = (0..LONGEST).map(|byte| byte as u8).collect();
+    let schedule = File::open("/proc/self/schedstat")?;
     let mut victim =
-        Victim { board, row, role, random: Random::seeded(seed), message, ends: Ends::default() };
+        Victim { schedule, board, row, role, random: Random::seeded(seed), message, ends: Ends::default() };
     let mut rounds = 0;
     while board.get(Sign::Stop) == 0 {
         let epoch = board.get(Sign::Epoch);
@@ -96,6 +99,8 @@ struct Victim<'a> {
     random: Random,
     message: Vec<u8>,
     ends: Ends,
+    /// `/proc/self/schedstat`: time on a processor, time waiting for one.
+    schedule: File,
 }
 
 impl Victim<'_> {
@@ -123,9 +128,10 @@ impl Victim<'_> {
         let number = OPERATIONS.iter().position(|known| *known == operation).unwrap_or(0) as u64;
         self.board.word(self.row, Count::Doing).store(number, Relaxed);
         let bound = Duration::from_millis(self.random.one_of(&[0, 0, 1, 3, 10]));
-        let start = Instant::now();
+        let (start, queued) = (Instant::now(), self.queued());
         let outcome = act(self, bound);
-        let beyond = start.elapsed().saturating_sub(bound).as_nanos() as u64;
+        let queued = self.queued().saturating_sub(queued);
+        let beyond = start.elapsed().saturating_sub(bound).saturating_sub(queued).as_nanos() as u64;
         if beyond > self.board.count(self.row, Count::Longest) {
             self.board.word(self.row, Count::Longest).store(beyond, Relaxed);
             self.board.word(self.row, Count::LongestDoing).store(number, Relaxed);
@@ -147,6 +153,15 @@ impl Victim<'_> {
         };
         self.board.add(self.row, count, 1);
         Ok(value)
+    }
+
+    /// How long this process has waited for a processor by now.
+    fn queued(&self) -> Duration {
+        let mut text = [0; 64];
+        let len = self.schedule.read_at(&mut text, 0).unwrap_or(0);
+        let text = String::from_utf8_lossy(&text[..len]);
+        let waited = text.split(' ').nth(1).and_then(|waited| waited.parse().ok());
+        waited.map_or(Duration::ZERO, Duration::from_nanos)
     }
 
     fn close(&mut self) -> Result<()> {
