@@ -1,6 +1,5 @@
 //! What is broken: waiters and publishers of iceoryx2 are killed, in and out of containers.
 
-use std::fmt::Debug;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -58,20 +57,6 @@ impl Place {
         let ours = |entry: &std::fs::DirEntry| entry.file_name().to_string_lossy().starts_with(&self.0);
         entries.filter(ours).map(|entry| entry.path())
     }
-
-    /// How many objects there are of it, folders not counted.
-    fn objects(&self) -> usize {
-        let (mut folders, mut count) = (vec![self.root()], self.shared().count());
-        while let Some(folder) = folders.pop() {
-            for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
-                match entry.file_type() {
-                    Ok(kind) if kind.is_dir() => folders.push(entry.path()),
-                    _ => count += 1,
-                }
-            }
-        }
-        count
-    }
 }
 
 impl Drop for Place {
@@ -99,28 +84,32 @@ fn notifier(event: &Event) -> Result<Notifier<ipc::Service>> {
     Ok(event.notifier_builder().create()?)
 }
 
-/// A channel in one direction: nothing is dropped.
-struct Channel<T: Debug + ZeroCopySend + 'static>(PubSub<T>);
+/// A channel of numbers in one direction: nothing is dropped.
+struct Numbers(iceoryx2::service::port_factory::publish_subscribe::PortFactory<ipc::Service, u64, ()>);
 
-type PubSub<T> = iceoryx2::service::port_factory::publish_subscribe::PortFactory<ipc::Service, T, ()>;
-
-impl<T: Debug + Copy + ZeroCopySend + 'static> Channel<T> {
+impl Numbers {
     fn open(node: &Node<ipc::Service>, name: &str) -> Result<Self> {
-        let service = node.service_builder(&name.try_into()?).publish_subscribe::<T>();
-        Ok(Self(service.enable_safe_overflow(false).subscriber_max_buffer_size(64).open_or_create()?))
+        let service = node.service_builder(&name.try_into()?).publish_subscribe::<u64>();
+        Ok(Self(service.enable_safe_overflow(false).open_or_create()?))
     }
 
-    fn publisher(&self) -> Result<Publisher<ipc::Service, T, ()>> {
-        let publisher = self.0.publisher_builder();
-        Ok(publisher.backpressure_strategy(BackpressureStrategy::RetryUntilDelivered).create()?)
+    /// Tries again for a while: a dead publisher's place is taken until somebody has cleaned up behind it.
+    fn publisher(&self, node: &Node<ipc::Service>) -> Result<Publisher<ipc::Service, u64, ()>> {
+        let end = Instant::now() + SOON / 2;
+        loop {
+            let publisher = self.0.publisher_builder();
+            match publisher.backpressure_strategy(BackpressureStrategy::RetryUntilDelivered).create() {
+                Ok(publisher) => return Ok(publisher),
+                Err(error) if Instant::now() > end => return Err(error.into()),
+                Err(_) => drop(node.try_cleanup_dead_nodes()),
+            }
+        }
     }
 
-    fn subscriber(&self) -> Result<Subscriber<ipc::Service, T, ()>> {
+    fn subscriber(&self) -> Result<Subscriber<ipc::Service, u64, ()>> {
         Ok(self.0.subscriber_builder().create()?)
     }
 }
-
-type Numbers = Channel<u64>;
 
 /// Waits for an event whenever it is told to.
 fn listen(mut line: Line, place: &Place) -> Result<()> {
@@ -209,7 +198,7 @@ pub(crate) fn publisher_killed() -> Result<Outcome> {
     let publish = |mut line: Line, dies: bool| -> Result<()> {
         let node = place.node()?;
         let (notifier, numbers) = (notifier(&event(&node)?)?, Numbers::open(&node, "numbers")?);
-        let publisher = numbers.publisher()?;
+        let publisher = numbers.publisher(&node)?;
         line.say(0)?;
         line.order()?;
         if dies {
@@ -241,109 +230,6 @@ pub(crate) fn publisher_killed() -> Result<Outcome> {
     }
     let figure = format!("{lost} of {ROUNDS} lost: to send and to notify are two calls");
     Ok(Outcome { held: lost == 0, figure })
-}
-
-/// Words of a number, all the same: a torn message is seen.
-type Words = [u64; 64];
-
-/// Publishers are killed under load, at random moments; the subscriber receives on.
-pub(crate) fn killed_anywhere() -> Result<Outcome> {
-    const KILLS: u64 = 300;
-    let place = Place::new("killed");
-    drop(place.node()?); // some things stay in any case
-    let clean = place.objects();
-    let mut subscriber = Peer::start(|line| count(line, &place))?;
-    expect(&mut subscriber, 0)?;
-    let (mut lost, mut torn, mut sent, before) = (0, 0, 0, place.objects());
-    for kill in 1..=KILLS {
-        let first = kill << 32;
-        let mut publisher = Peer::start(|line| stream(line, &place, first))?;
-        expect(&mut publisher, 0)?;
-        // Before the subscriber has received from it once, a publisher drops what does not fit: that is no death's doing.
-        publisher.tell(0)?;
-        expect(&mut publisher, first + 1)?;
-        subscriber.tell(first + 1)?;
-        expect(&mut subscriber, 0)?;
-        publisher.tell(0)?;
-        std::thread::sleep(Duration::from_micros(200 + kill * 7919 % 3000));
-        let last = publisher.kill_and_read()?.last().copied().unwrap_or(first + 1);
-        subscriber.tell(last)?;
-        match subscriber.hears(SOON)?.context("the subscriber says nothing")? {
-            u64::MAX => torn += 1,
-            missing => lost += missing,
-        }
-        sent += last - first;
-    }
-    let after = place.objects();
-    subscriber.kill();
-    drop(place.node()?);
-    let (grown, left) = (after.saturating_sub(before), place.objects().saturating_sub(clean));
-    let figure = format!(
-        "{KILLS} publishers killed at random moments under load, {sent} messages: {lost} lost, {torn} torn; \
-         {grown} objects more in /dev/shm and its folder then, {left} when all had ended and the next node had cleaned up"
-    );
-    Ok(Outcome { held: lost == 0 && torn == 0 && left == 0, figure })
-}
-
-/// Sends numbers above `first`, and says each when it is sent.
-fn stream(mut line: Line, place: &Place, first: u64) -> Result<()> {
-    let node = place.node()?;
-    let publisher = Channel::<Words>::open(&node, "words")?.publisher()?;
-    line.say(0)?;
-    line.order()?;
-    for number in first + 1.. {
-        publisher.send_copy([number; 64])?;
-        line.say(number)?;
-        if number == first + 1 {
-            line.order()?;
-        }
-    }
-    Ok(())
-}
-
-/// What came of the publisher that sent last.
-#[derive(Default)]
-struct Came {
-    last: u64,
-    count: u64,
-    torn: bool,
-}
-
-impl Came {
-    fn note(&mut self, words: &Words) {
-        let is_another = words[0] >> 32 != self.last >> 32;
-        self.count = if is_another { 1 } else { self.count + 1 };
-        self.last = words[0];
-        self.torn |= words.iter().any(|word| *word != words[0]);
-    }
-
-    /// How many of those up to `sent` did not come; `u64::MAX` where one was torn.
-    fn missing(&mut self, sent: u64) -> u64 {
-        let count = if self.last >> 32 == sent >> 32 { self.count } else { 0 };
-        let missing = (sent & 0xffff_ffff).saturating_sub(count);
-        if std::mem::take(&mut self.torn) { u64::MAX } else { missing }
-    }
-}
-
-/// Receives without a pause; asked for a number, says how many are missing up to it.
-fn count(mut line: Line, place: &Place) -> Result<()> {
-    let node = place.node()?;
-    let subscriber = Channel::<Words>::open(&node, "words")?.subscriber()?;
-    line.say(0)?;
-    let mut came = Came::default();
-    loop {
-        if let Some(sample) = subscriber.receive()? {
-            came.note(&sample);
-        } else if let Some(sent) = line.order_if_any()? {
-            let end = Instant::now() + LOST;
-            while came.last < sent && Instant::now() < end {
-                if let Some(sample) = subscriber.receive()? {
-                    came.note(&sample);
-                }
-            }
-            line.say(came.missing(sent))?;
-        }
-    }
 }
 
 /// Two that are both PID 1 talk; one is killed again and again.
@@ -379,7 +265,7 @@ pub(crate) fn containers() -> Result<Outcome> {
 fn call(mut line: Line, place: &Place) -> Result<()> {
     let node = place.node()?;
     let (there, back) = (Numbers::open(&node, "there")?, Numbers::open(&node, "back")?);
-    let (publisher, subscriber) = (there.publisher()?, back.subscriber()?);
+    let (publisher, subscriber) = (there.publisher(&node)?, back.subscriber()?);
     line.say(0)?;
     let mut number = 0;
     loop {
@@ -408,7 +294,7 @@ fn call(mut line: Line, place: &Place) -> Result<()> {
 fn echo(mut line: Line, place: &Place) -> Result<()> {
     let node = place.node()?;
     let (there, back) = (Numbers::open(&node, "there")?, Numbers::open(&node, "back")?);
-    let (publisher, subscriber) = (back.publisher()?, there.subscriber()?);
+    let (publisher, subscriber) = (back.publisher(&node)?, there.subscriber()?);
     line.say(0)?;
     loop {
         match subscriber.receive()? {

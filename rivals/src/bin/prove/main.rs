@@ -31,7 +31,6 @@ type Fault = fn() -> Result<Outcome>;
 
 /// Gate, fault, and what does it.
 const FAULTS: &[(&str, &str, Fault)] = &[
-    ("kill", "SIGKILL in front of an instruction", faults::killed_anywhere),
     ("wakeups", "the first of two waiting receivers is killed beside a send", faults::listener_killed),
     ("wakeups", "a sender is killed at its wake of a receiver", faults::publisher_killed),
     ("containers", "two PID namespaces, both peers PID 1; one is killed while they talk", faults::containers),

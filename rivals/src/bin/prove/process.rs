@@ -28,11 +28,6 @@ impl Line {
         Ok(u64::from_le_bytes(order))
     }
 
-    /// The order, if there is one.
-    pub(crate) fn order_if_any(&mut self) -> Result<Option<u64>> {
-        if is_readable(&self.orders, Duration::ZERO)? { self.order().map(Some) } else { Ok(None) }
-    }
-
     pub(crate) fn say(&mut self, word: u64) -> Result<()> {
         Ok(self.words.write_all(&word.to_le_bytes())?)
     }
@@ -106,18 +101,6 @@ impl Peer {
 
     /// SIGKILL, and waits until it is gone.
     pub(crate) fn kill(self) {}
-
-    /// The same, and gives all that it had said.
-    pub(crate) fn kill_and_read(self) -> Result<Vec<u64>> {
-        let mut words = self.words.try_clone()?;
-        self.kill();
-        let mut bytes = Vec::new();
-        words.read_to_end(&mut bytes)?;
-        Ok(bytes
-            .chunks_exact(8)
-            .map(|word| word.iter().rev().fold(0, |sum, byte| sum << 8 | u64::from(*byte)))
-            .collect())
-    }
 }
 
 impl Drop for Peer {
