@@ -199,7 +199,7 @@ pub(crate) const PLANTED: &[Planted] = &[
                   if self.layout.config.peers == Peers::Many && !self.ring.reap(dead.owner(), still_dead) { return; }",
         }],
         gate: "prove",
-        test: "kill --sample --seed=1 --only many/holder_dead/recv",
+        test: "kill --sample --seed=1 --only lease/holder_dead/recv_in_place",
     },
     Planted {
         name: "a message is published before it is written",
