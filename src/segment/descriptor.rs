@@ -6,10 +6,13 @@ use std::os::fd::{AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicI32, Ordering};
 
 use rustix::fs::{Stat, fstat};
+use rustix::io::Errno;
 
 use super::place::Identity;
 
 const NONE: RawFd = -1;
+/// How often it is looked at while the kernel has no memory for the answer.
+const LOOKS: usize = 8;
 
 #[derive(Debug)]
 pub(super) struct Descriptor {
@@ -31,7 +34,9 @@ impl Descriptor {
         }
         // SAFETY: not -1. The number may be closed or another file's: `fstat` harms neither, and tells.
         let file = unsafe { BorrowedFd::borrow_raw(number) };
-        let stat = fstat(file).ok()?;
+        // To take a descriptor of ours for lost would leak it.
+        let mut looks = std::iter::repeat_with(|| fstat(file)).take(LOOKS);
+        let stat = looks.find(|look| !matches!(look, Err(Errno::NOMEM)))?.ok()?;
         (Identity::of(&stat) == self.identity).then_some((file, stat))
     }
 

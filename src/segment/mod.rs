@@ -377,7 +377,7 @@ impl Segment {
             (self.base().addr(), self.mapping.len().next_multiple_of(rustix::param::page_size()));
         let mapped = format!("/proc/self/map_files/{start:x}-{:x}", start + len);
         let access = if self.is_writable { OFlags::RDWR } else { OFlags::RDONLY };
-        rustix::fs::openat(CWD, Path::new(&mapped), access | OFlags::CLOEXEC, Mode::empty())
+        file::open_at(CWD, Path::new(&mapped), access | OFlags::CLOEXEC, Mode::empty())
             .map_err(|_| self.trouble.of("open", Errno::BADF))
     }
 }

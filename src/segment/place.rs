@@ -6,8 +6,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, CWD, FileType, MemfdFlags, Mode, OFlags, RenameFlags, Stat, fstat, memfd_create, openat,
-    renameat_with, statat, unlinkat,
+    AtFlags, CWD, FileType, MemfdFlags, Mode, OFlags, RenameFlags, Stat, fstat, memfd_create, renameat_with,
+    statat, unlinkat,
 };
 use rustix::io::Errno;
 
@@ -143,7 +143,7 @@ pub(super) fn find(trouble: &Trouble, place: &Place) -> Result<Option<Found>> {
         }
         (_, Some(path)) => {
             let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            match openat(CWD, path, flags, Mode::empty()) {
+            match file::open_at(CWD, &*path, flags, Mode::empty()) {
                 Err(Errno::NOENT) => return Ok(None),
                 file => file.map_err(|errno| trouble.of("open", errno))?,
             }
@@ -209,7 +209,7 @@ impl Newborn {
 
     fn unnamed(trouble: &Trouble, directory: OwnedFd, name: OsString) -> Result<Self> {
         let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-        match openat(&directory, ".", flags, Mode::RUSR | Mode::WUSR) {
+        match file::open_at(&directory, ".", flags, Mode::RUSR | Mode::WUSR) {
             Ok(file) => Ok(Self { file, destination: Some((directory, name)), hidden: None }),
             Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::NOENT | Errno::INVAL) => {
                 Self::hidden(trouble, directory, name)
@@ -224,7 +224,7 @@ impl Newborn {
         loop {
             let moment = crate::sys::clock::realtime_ns();
             let hidden = OsString::from(format!(".narrows-{}-{moment:x}", std::process::id()));
-            match openat(&directory, &hidden, flags, Mode::RUSR | Mode::WUSR) {
+            match file::open_at(&directory, &*hidden, flags, Mode::RUSR | Mode::WUSR) {
                 Ok(file) => {
                     return Ok(Self { file, destination: Some((directory, name)), hidden: Some(hidden) });
                 }
@@ -263,7 +263,7 @@ pub(super) fn split(trouble: &Trouble, path: &Path) -> Result<(OwnedFd, OsString
     let name = name.ok_or_else(|| trouble.wrong_kind("a directory"))?;
     let directory = path.parent().filter(|parent| *parent != Path::new("")).unwrap_or(Path::new("."));
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    match openat(CWD, directory, flags, Mode::empty()) {
+    match file::open_at(CWD, directory, flags, Mode::empty()) {
         Ok(opened) => Ok((opened, name.to_owned())),
         Err(Errno::NOENT) => Err(trouble.no_directory(directory)),
         Err(errno) => Err(trouble.of("open", errno)),

@@ -4,7 +4,8 @@ use std::ffi::OsStr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, fstatfs, linkat, openat};
-use rustix::io::{Errno, Result, fcntl_dupfd_cloexec};
+use rustix::io::{Errno, Result, fcntl_dupfd_cloexec, retry_on_intr};
+use rustix::path::Arg;
 
 /// TMPFS_MAGIC of `linux/magic.h`.
 const TMPFS: u32 = 0x0102_1994;
@@ -16,7 +17,20 @@ const TMPFS: u32 = 0x0102_1994;
 pub(crate) fn reopen(file: impl AsFd, writable: bool) -> Result<OwnedFd> {
     let access = if writable { OFlags::RDWR } else { OFlags::RDONLY };
     let flags = access | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-    openat(CWD, in_proc(file.as_fd()), flags, Mode::empty())
+    open_at(CWD, &in_proc(file.as_fd()), flags, Mode::empty())
+}
+
+/// [openat(2)](https://man7.org/linux/man-pages/man2/openat.2.html), taken up again where a signal interrupted it.
+///
+/// # Errors
+/// Those of open(2), but for EINTR.
+pub(crate) fn open_at(
+    directory: impl AsFd,
+    path: impl Arg + Copy,
+    flags: OFlags,
+    mode: Mode,
+) -> Result<OwnedFd> {
+    retry_on_intr(|| openat(&directory, path, flags, mode))
 }
 
 /// Gives a file that was opened with `O_TMPFILE` its name in a directory, unless the name is taken.
@@ -65,7 +79,7 @@ pub(crate) fn kind_of(mode: u32) -> &'static str {
 /// # Errors
 /// EIO from a broken file system.
 pub(crate) fn remote_file_system(file: impl AsFd) -> Result<Option<&'static str>> {
-    Ok(remote_name(fstatfs(file)?.f_type as u32))
+    Ok(remote_name(retry_on_intr(|| fstatfs(&file))?.f_type as u32))
 }
 
 /// Whether the file lies in a file system of memory alone.

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags};
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 use rustix::net::SocketAddrUnix;
 
 use super::{Socket, refuse_other_kinds};
@@ -143,7 +143,7 @@ fn make_way(
 fn lock_directory(what: &Text, path: &Path, deadline: Deadline) -> Result<OwnedFd> {
     let parent = path.parent().unwrap_or(Path::new("/"));
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let directory = rustix::fs::open(parent, flags, Mode::empty()).map_err(|_| {
+    let directory = retry_on_intr(|| rustix::fs::open(parent, flags, Mode::empty())).map_err(|_| {
         place::refused(what, parent, "a socket left behind is replaced only in a readable directory")
     })?;
     let until = match deadline {
