@@ -6,6 +6,7 @@
 //! page      memory that forked processes share
 //! tracer    a process that is stopped at an exact instruction
 //! product   every operation in every state, and the places on its way
+//! calls     the system calls on an operation's way
 //! walk      many cases, walked by one process a processor
 //! plan      what a run is asked to do
 //! page      memory that forked processes share
@@ -19,6 +20,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 mod atlas;
+mod calls;
 mod chart;
 mod gates;
 mod page;

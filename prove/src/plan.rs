@@ -92,11 +92,14 @@ impl Plan {
         Some((change.parse().ok()?, rest.split('@').next()?))
     }
 
+    /// What stands behind the @ of `--only`.
+    pub(crate) fn named(&self) -> Option<&str> {
+        self.only.as_ref()?.split_once('@').map(|(_, named)| named)
+    }
+
     /// The place behind the @ of `--only`.
     pub(crate) fn place(&self, atlas: &Atlas) -> Result<Option<Place>> {
-        let Some((_, place)) = self.only.as_ref().and_then(|only| only.split_once('@')) else {
-            return Ok(None);
-        };
+        let Some(place) = self.named() else { return Ok(None) };
         let (address, nth) = place.split_once('#').context("a place ends in #n, the n-th time")?;
         Ok(Some(Place { address: atlas.address(address)?, nth: nth.parse()? }))
     }

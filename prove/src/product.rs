@@ -1,6 +1,6 @@
 //! The product of kinds of channel, states and operations, and the places on an operation's way.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use anyhow::{Context, Result, ensure};
 
@@ -92,6 +92,40 @@ pub(crate) fn way(scenario: &Scenario, lore: &Lore) -> Result<Trace> {
         Ok(trace)
     };
     follow().context("following its way")
+}
+
+/// Does something to a process at the chosen places of a scenario's way, or at the one that was named; in a sample at
+/// `count` of them. `act` gives false where the process took another way.
+///
+/// # Errors
+/// Where the scenario cannot be followed without that.
+pub(crate) fn at_places(
+    scenario: &Scenario,
+    plan: &Plan,
+    atlas: &Atlas,
+    count: usize,
+    act: impl Fn(Place, &Lore, &mut Found) -> Result<bool>,
+) -> Result<Found> {
+    let lore = Lore::default();
+    let mut found = Found::default();
+    let mut passed = HashSet::new();
+    let places = match plan.place(atlas)? {
+        Some(place) => vec![(0, place)],
+        None => choose(&way(scenario, &lore)?, plan, count),
+    };
+    for (_, place) in places {
+        found.strikes += 1;
+        match act(place, &lore, &mut found) {
+            Ok(true) => drop(passed.insert(place.address)),
+            Ok(false) => found.missed += 1,
+            Err(error) => found.faults.push((name(scenario, place, atlas), format!("{error:#}"))),
+        }
+        if found.faults.len() >= FAULTS_MAX {
+            break;
+        }
+    }
+    found.places = passed.len() as u64;
+    Ok(found)
 }
 
 /// The places of a way, by the step; in a sample `count` of them.

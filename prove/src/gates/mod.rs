@@ -1,11 +1,14 @@
 //! The gates: each breaks something on purpose and says what held.
 
+mod blocked;
+mod calls;
 mod containers;
 mod double;
 mod kill;
 mod scribbler;
 pub(crate) mod soak;
 pub(crate) mod starvation;
+mod stop;
 mod wakeups;
 
 use anyhow::Result;
@@ -25,6 +28,9 @@ pub(crate) struct Gate {
 pub(crate) const GATES: &[Gate] = &[
     kill::GATE,
     double::GATE,
+    blocked::GATE,
+    stop::GATE,
+    calls::GATE,
     wakeups::GATE,
     containers::GATE,
     soak::GATE,

@@ -18,13 +18,16 @@ pub(super) const BOUND: Duration = Duration::from_secs(10);
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Said {
     pub(crate) error: Option<String>,
+    /// How many messages were sent.
+    pub(crate) sent: usize,
     /// Messages by their numbers, and whether they came again. `None`: torn.
     pub(crate) received: Vec<(Option<u64>, bool)>,
 }
 
 impl From<&Outcome> for Said {
     fn from(outcome: &Outcome) -> Self {
-        Self { error: outcome.error.as_ref().map(ToString::to_string), received: outcome.received.clone() }
+        let error = outcome.error.as_ref().map(ToString::to_string);
+        Self { error, sent: outcome.sent, received: outcome.received.clone() }
     }
 }
 

@@ -20,11 +20,12 @@ mod site;
 mod state;
 mod verdict;
 
-pub(crate) use operation::Role;
+pub(crate) use crowd::Said;
+pub(crate) use operation::{Effect, Operation, Outcome, Role, operation};
 pub(crate) use site::{Lore, Ready, Site};
 
 use mode::{MODES, Mode, Scope};
-use operation::{OPERATIONS, Operation};
+use operation::OPERATIONS;
 use state::{STATES, State};
 
 /// An operation, in a state, on a kind of channel.
@@ -51,6 +52,12 @@ impl Scenario {
             }
         }
         (fitting, left_out)
+    }
+
+    /// An operation that breaks a promise, where a gate must see it: two messages wait, and others are there.
+    pub(crate) fn planted(operation: &'static Operation) -> Option<Self> {
+        let state = STATES.iter().find(|state| state.name == "waiting")?;
+        Some(Self { mode: MODES.first()?, state, operation })
     }
 
     /// Why it is left out of the product.

@@ -44,6 +44,8 @@ pub(crate) struct Part {
 #[derive(Default)]
 pub(crate) struct Outcome {
     pub(crate) error: Option<Error>,
+    /// How many messages were sent.
+    pub(crate) sent: usize,
     /// The numbers of messages that were received, and whether they came again. `None`: torn.
     pub(crate) received: Vec<(Option<u64>, bool)>,
     /// What must not be dropped inside the operation.
@@ -56,7 +58,7 @@ impl From<Result<(), Error>> for Outcome {
     }
 }
 
-type Act = Box<dyn FnMut() -> Outcome>;
+pub(crate) type Act = Box<dyn FnMut() -> Outcome>;
 
 pub(crate) struct Operation {
     pub(crate) name: &'static str,
@@ -72,7 +74,7 @@ pub(crate) struct Operation {
     pub(crate) act: fn(Part) -> Result<Act>,
 }
 
-const fn operation(
+pub(crate) const fn operation(
     name: &'static str,
     role: Role,
     effect: Effect,
@@ -87,8 +89,8 @@ const fn name(name: &'static str, role: Role, effect: Effect, act: fn(Part) -> R
 }
 
 pub(crate) const OPERATIONS: &[Operation] = &[
-    operation("send", Role::Sender, Effect::Adds(1), |part| send(part, 1, SMALL)),
-    operation("send_large", Role::Sender, Effect::Adds(1), |part| send(part, 1, LARGE)),
+    operation("send", Role::Sender, Effect::Adds(1), |part| send(part, SMALL)),
+    operation("send_large", Role::Sender, Effect::Adds(1), |part| send(part, LARGE)),
     operation("send_many", Role::Sender, Effect::Adds(3), send_many),
     operation("commit", Role::Sender, Effect::Adds(1), |part| commit(part, LARGE)),
     operation("commit_small", Role::Sender, Effect::Adds(1), |part| commit(part, SMALL)),
@@ -167,21 +169,24 @@ fn receiver(part: &Part) -> Result<Receiver> {
     Ok(Receiver::open(part.address.as_str())?)
 }
 
-fn send(part: Part, count: usize, len: usize) -> Result<Act> {
+/// How many messages were sent, if it went well.
+fn sent(result: Result<usize, Error>) -> Outcome {
+    match result {
+        Ok(sent) => Outcome { sent, ..Outcome::default() },
+        Err(error) => Err(error).into(),
+    }
+}
+
+fn send(part: Part, len: usize) -> Result<Act> {
     let mut sender = sender(&part)?;
-    let messages: Vec<Vec<u8>> = part.ids[..count].iter().map(|id| message::write(*id, len)).collect();
-    Ok(Box::new(move || {
-        messages.iter().try_for_each(|message| sender.send_by(message, Deadline::Now)).into()
-    }))
+    let message = message::write(part.ids[0], len);
+    Ok(Box::new(move || sent(sender.send_by(&message, Deadline::Now).map(|()| 1))))
 }
 
 fn send_many(part: Part) -> Result<Act> {
     let mut sender = sender(&part)?;
     let messages: Vec<Vec<u8>> = part.ids.iter().map(|id| message::write(*id, SMALL)).collect();
-    Ok(Box::new(move || {
-        let sent = sender.send_many(messages.iter().map(Vec::as_slice), Deadline::Now);
-        sent.map(|_| ()).into()
-    }))
+    Ok(Box::new(move || sent(sender.send_many(messages.iter().map(Vec::as_slice), Deadline::Now))))
 }
 
 fn commit(part: Part, len: usize) -> Result<Act> {
@@ -191,7 +196,7 @@ fn commit(part: Part, len: usize) -> Result<Act> {
     Ok(Box::new(move || {
         let Some(mut loan) = loan.take() else { return Outcome::default() };
         loan.write(&message);
-        sender.commit_by(loan, Deadline::Now).map_err(Error::from).into()
+        sent(sender.commit_by(loan, Deadline::Now).map(|()| 1).map_err(Error::from))
     }))
 }
 
@@ -212,7 +217,7 @@ fn asleep(mut part: Part, len: usize) -> Result<Act> {
     part.address += ",wait=sleep";
     let mut sender = sender(&part)?;
     let message = message::write(part.ids[0], len);
-    Ok(Box::new(move || sender.send_by(&message, NAP).into()))
+    Ok(Box::new(move || sent(sender.send_by(&message, NAP).map(|()| 1))))
 }
 
 /// Gives idle memory back: large messages came, and then none for a while.
@@ -226,10 +231,9 @@ fn trim(part: Part) -> Result<Act> {
         .filter_map(Result::transpose)
         .collect::<Result<_, _>>()?;
     drop(held);
-    let mut look = move || receiver.recv_by(Deadline::Now).map(drop);
-    drop(look());
+    drop(receive(&mut receiver, Deadline::Now));
     std::thread::sleep(IDLE);
-    Ok(Box::new(move || look().into()))
+    Ok(Box::new(move || receive(&mut receiver, Deadline::Now)))
 }
 
 /// What a look gave: a message, the end or nothing.
@@ -249,15 +253,17 @@ fn note<M>(
     None
 }
 
+fn receive(receiver: &mut Receiver, deadline: impl Into<Deadline>) -> Outcome {
+    let mut outcome = Outcome::default();
+    let looked = receiver.recv_by(deadline);
+    let read = |message: &narrows::Received| (message::read(message), message.redelivered());
+    drop(note(&mut outcome, looked, read));
+    outcome
+}
+
 fn recv(part: Part) -> Result<Act> {
     let mut receiver = receiver(&part)?;
-    Ok(Box::new(move || {
-        let mut outcome = Outcome::default();
-        let looked = receiver.recv_by(Deadline::Now);
-        let read = |message: &narrows::Received| (message::read(message), message.redelivered());
-        drop(note(&mut outcome, looked, read));
-        outcome
-    }))
+    Ok(Box::new(move || receive(&mut receiver, Deadline::Now)))
 }
 
 fn recv_many(part: Part) -> Result<Act> {
@@ -294,7 +300,7 @@ fn in_place(part: Part, released: bool) -> Result<Act> {
 fn recv_asleep(mut part: Part) -> Result<Act> {
     part.address += ",wait=sleep";
     let mut receiver = receiver(&part)?;
-    Ok(Box::new(move || receiver.recv_by(NAP).map(drop).into()))
+    Ok(Box::new(move || receive(&mut receiver, NAP)))
 }
 
 fn open_sender(part: Part) -> Result<Act> {

@@ -1,5 +1,7 @@
 //! One channel in a known state: who takes part in it, what must still come out of it, and what survivors do.
 
+mod beside;
+
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fs::File;
@@ -323,6 +325,7 @@ impl<'a> Site<'a> {
     pub(crate) fn ready(&mut self, operation: &Operation) -> Result<Ready> {
         let ids: Vec<u64> = (0..VICTIM_IDS).map(|_| self.id()).collect();
         self.ledger.victims.clone_from(&ids);
+        self.ledger.before = self.ledger.certain.len();
         let part = Part { address: self.address(), ids };
         let (report, writer) = Report::new()?;
         let act = operation.act;

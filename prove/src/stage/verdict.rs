@@ -15,6 +15,10 @@ pub(super) struct Ledger {
     pub(super) doubtful: Vec<u64>,
     /// What the victim sends, in order.
     pub(super) victims: Vec<u64>,
+    /// How many of them it says that it sent, where it came to say anything.
+    pub(super) said: Option<usize>,
+    /// How many messages were certain when the victim began.
+    pub(super) before: usize,
     /// What the survivors received, in order.
     pub(super) came: Vec<(Option<u64>, bool)>,
     /// What others received.
@@ -42,8 +46,10 @@ impl Ledger {
             }
         }
         for (id, flags) in &times {
-            if flags.iter().filter(|again| !**again).count() > 1 {
-                faults.push(format!("message {id} came twice, unflagged"));
+            let unflagged = flags.iter().filter(|again| !**again).count();
+            // Who can say what it received was not to be robbed of it.
+            if unflagged > 1 || self.said.is_some() && flags.len() > 1 {
+                faults.push(format!("message {id} came {} times, {unflagged} times unflagged", flags.len()));
             }
             let known = [&self.possible, &self.doubtful, &self.victims].iter().any(|ids| ids.contains(id));
             if !known && !self.certain.contains(id) {
@@ -51,11 +57,13 @@ impl Ledger {
             }
         }
         let has = |id: &u64| times.contains_key(id);
+        let waited = |count: usize| self.certain.iter().take(count);
         let (takes, adds) = match effect {
-            Effect::Takes(count) => (count, 0),
+            // What it says that it took came elsewhere.
+            Effect::Takes(count) if self.said.is_none() => (count, 0),
             Effect::Adds(count) => (0, count),
-            Effect::Removes if self.came.is_empty() => (self.certain.len(), 0),
-            Effect::Nothing | Effect::Removes => (0, 0),
+            Effect::Removes if !waited(self.before).any(has) => (self.before, 0),
+            Effect::Takes(_) | Effect::Nothing | Effect::Removes => (0, 0),
         };
         // What the victim took is gone from the front.
         let due: Vec<u64> = self.certain.iter().copied().filter(|id| !self.doubtful.contains(id)).collect();
@@ -68,6 +76,9 @@ impl Ledger {
         if self.victims.iter().filter(|id| has(id)).count() != sent || sent > adds {
             faults.push(format!("of {:?} came what is no prefix", self.victims));
         }
+        if let Some(said) = self.said.filter(|said| *said != sent) {
+            faults.push(format!("it says that it sent {said} of {:?}, and {sent} came", self.victims));
+        }
         faults.extend(self.disorder());
         Verdict { progress: sent + taken, faults }
     }
@@ -75,9 +86,12 @@ impl Ledger {
     /// What the survivors received came in the order in which it was sent, but for what comes again.
     fn disorder(&self) -> Option<String> {
         let came: Vec<u64> = self.came.iter().filter(|(_, again)| !again).filter_map(|(id, _)| *id).collect();
-        let kept: Vec<u64> = came.into_iter().filter(|id| self.certain.contains(id)).collect();
-        let due: Vec<u64> = self.certain.iter().copied().filter(|id| kept.contains(id)).collect();
-        (kept != due).then(|| format!("{kept:?} came instead of {due:?}"))
+        let certain: Vec<u64> = self.certain.iter().copied().collect();
+        [&certain, &self.victims].into_iter().find_map(|sent| {
+            let kept: Vec<u64> = came.iter().copied().filter(|id| sent.contains(id)).collect();
+            let due: Vec<u64> = sent.iter().copied().filter(|id| kept.contains(id)).collect();
+            (kept != due).then(|| format!("{kept:?} came instead of {due:?}"))
+        })
     }
 }
 
@@ -112,6 +126,15 @@ mod tests {
         ] {
             assert_eq!(verdict(came, effect).faults.len(), 1, "{came:?}");
         }
+        let said = |said, came: &[u64]| Ledger { said: Some(said), ..ledger(came) };
+        assert_eq!(said(1, &[1, 2, 3, 7]).judge(Effect::Adds(1)), good(1));
+        assert_eq!(said(0, &[1, 2, 3, 7]).judge(Effect::Adds(1)).faults.len(), 1, "an error, and it came");
+        assert_eq!(said(1, &[1, 2, 3]).judge(Effect::Adds(1)).faults.len(), 1, "sent, and it did not come");
+        assert_eq!(said(0, &[2, 3]).judge(Effect::Takes(1)).faults.len(), 1, "took what it does not have");
+        let mut robbed = said(0, &[1, 2, 3]);
+        robbed.came[0].1 = true;
+        robbed.elsewhere.push((Some(1), false));
+        assert_eq!(robbed.judge(Effect::Takes(1)).faults.len(), 1);
         let mut torn = ledger(&[1, 2, 3]);
         torn.elsewhere.push((None, false));
         assert_eq!(torn.judge(Effect::Nothing).faults, ["a message is torn"]);

@@ -8,9 +8,11 @@ mod machine;
 mod process;
 
 use std::collections::HashMap;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use nix::errno::Errno;
+use nix::sched::{CpuSet, sched_setaffinity};
 use nix::sys::ptrace;
 use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
@@ -20,6 +22,9 @@ pub(crate) use process::Fork;
 
 /// So many instructions are an operation at most.
 const STEPS_MAX: usize = 400_000;
+
+/// What a victim does by itself takes at most so long.
+const BOUND: Duration = Duration::from_secs(10);
 
 /// A place on an operation's way: in front of the instruction at `address`, passed for the `nth` time (from 1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -156,8 +161,9 @@ impl Victim {
 
     /// Lets it finish its operation; it stops behind it.
     pub(crate) fn finish(&mut self) -> Result<()> {
+        machine::clear_breakpoint(self.pid());
         ptrace::cont(self.pid(), None)?;
-        match self.wait()? {
+        match self.wait_within(BOUND)? {
             WaitStatus::Stopped(_, Signal::SIGSTOP) => Ok(()),
             other => bail!("the victim ended by itself: {other:?}"),
         }
@@ -205,11 +211,11 @@ impl Victim {
         drop(self);
     }
 
-    /// Lets it go on for good, untraced and stopped by SIGSTOP; [`Fork::go_on`] wakes it.
+    /// Leaves it untraced and stopped by SIGSTOP; [`Fork::go_on`] wakes it.
     pub(crate) fn leave_stopped(self) -> Result<Fork> {
         machine::clear_breakpoint(self.pid());
         ptrace::detach(self.pid(), Signal::SIGSTOP)?;
-        Ok(self.0)
+        self.0.stops_within(BOUND)
     }
 
     /// Lets it go on for good.
@@ -221,10 +227,12 @@ impl Victim {
 
     /// Lets it go on to the next system call. `None`: it finished before.
     pub(crate) fn next_call(&mut self) -> Result<Option<Call>> {
+        // Without a breakpoint, the calls by which it stops itself count as well.
+        machine::set_breakpoint(self.pid(), process::marks().1);
         ptrace::syscall(self.pid(), None)?;
-        match self.wait()? {
+        match self.wait_within(BOUND)? {
             WaitStatus::PtraceSyscall(_) => {}
-            WaitStatus::Stopped(_, Signal::SIGSTOP) => return Ok(None),
+            WaitStatus::Stopped(_, Signal::SIGSTOP | Signal::SIGTRAP) => return Ok(None),
             other => bail!("the victim ended by itself: {other:?}"),
         }
         let info = ptrace::syscall_info(self.pid())?;
@@ -240,7 +248,7 @@ impl Victim {
             machine::skip_call(self.pid())?;
         }
         self.enter_call()?;
-        match self.wait()? {
+        match self.wait_within(BOUND)? {
             WaitStatus::PtraceSyscall(_) => {}
             other => bail!("the victim ended inside a system call: {other:?}"),
         }
@@ -253,6 +261,47 @@ impl Victim {
     /// Lets it into the call in front of which it stands, and does not wait for it to come out.
     pub(crate) fn enter_call(&mut self) -> Result<()> {
         Ok(ptrace::syscall(self.pid(), None)?)
+    }
+
+    /// Waits until it sleeps in the call that it was let into. False: it stands behind it.
+    pub(crate) fn falls_asleep(&self) -> Result<bool> {
+        let start = Instant::now();
+        loop {
+            match self.look()? {
+                WaitStatus::StillAlive if self.0.sleeps() => return Ok(true),
+                WaitStatus::StillAlive if start.elapsed() > BOUND => {
+                    bail!("it neither sleeps in a system call nor comes out")
+                }
+                WaitStatus::StillAlive => std::thread::yield_now(),
+                WaitStatus::PtraceSyscall(_) => return Ok(false),
+                other => bail!("the victim ended inside a system call: {other:?}"),
+            }
+        }
+    }
+
+    fn wait_within(&self, bound: Duration) -> Result<WaitStatus> {
+        let start = Instant::now();
+        loop {
+            match self.look()? {
+                WaitStatus::StillAlive if start.elapsed() > bound => bail!("the victim hangs"),
+                WaitStatus::StillAlive => std::thread::yield_now(),
+                status => return Ok(status),
+            }
+        }
+    }
+
+    fn look(&self) -> Result<WaitStatus> {
+        match waitpid(self.pid(), Some(WaitPidFlag::__WALL | WaitPidFlag::WNOHANG)) {
+            Err(Errno::EINTR) => Ok(WaitStatus::StillAlive),
+            result => result.context("waiting for the victim"),
+        }
+    }
+
+    /// Lets it run on any processor, beside whoever watches it.
+    pub(crate) fn let_roam(&self) -> Result<()> {
+        let mut all = CpuSet::new();
+        (0..CpuSet::count()).try_for_each(|cpu| all.set(cpu))?;
+        Ok(sched_setaffinity(self.pid(), &all)?)
     }
 }
 

@@ -75,21 +75,38 @@ impl Fork {
     pub(crate) fn ends_within(mut self, bound: Duration) -> Result<()> {
         let start = Instant::now();
         loop {
+            match self.changes_within(bound.saturating_sub(start.elapsed()))? {
+                WaitStatus::Stopped(..) => self.go_on()?,
+                WaitStatus::Exited(_, 0) => return Ok(()),
+                WaitStatus::Exited(_, PANICKED) => bail!("it panicked"),
+                WaitStatus::Exited(_, code) => bail!("it exited with {code}"),
+                status => bail!("it ended by {status:?}"),
+            }
+        }
+    }
+
+    /// Waits until it is stopped.
+    pub(crate) fn stops_within(mut self, bound: Duration) -> Result<Self> {
+        match self.changes_within(bound)? {
+            WaitStatus::Stopped(..) => Ok(self),
+            status => bail!("it ended by itself: {status:?}"),
+        }
+    }
+
+    fn changes_within(&mut self, bound: Duration) -> Result<WaitStatus> {
+        let start = Instant::now();
+        loop {
             match waitpid(self.pid(), Some(WaitPidFlag::WNOHANG | WaitPidFlag::WUNTRACED)) {
                 Ok(WaitStatus::StillAlive) | Err(Errno::EINTR) => {}
-                Ok(WaitStatus::Stopped(..)) => self.go_on()?,
-                Ok(WaitStatus::Exited(_, code)) => {
-                    self.pid = None;
-                    return if code == 0 { Ok(()) } else { bail!("it exited with {code}") };
-                }
+                Ok(status @ WaitStatus::Stopped(..)) => return Ok(status),
                 Ok(status) => {
                     self.pid = None;
-                    bail!("it ended by {status:?}");
+                    return Ok(status);
                 }
                 Err(error) => return Err(error).context("waiting for a fork"),
             }
             if start.elapsed() > bound {
-                bail!("it did not end within {bound:?}");
+                bail!("it neither stopped nor ended within {bound:?}");
             }
             std::thread::yield_now();
         }
