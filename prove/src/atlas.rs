@@ -29,6 +29,13 @@ impl Atlas {
         )
     }
 
+    /// Whether it is code of this program, and not of a library whose way depends on what was allocated before.
+    pub(crate) fn is_ours(&self, address: u64) -> bool {
+        let own = source as *const () as u64;
+        let holds = |module: &&Module, address| (module.start..module.end).contains(&address);
+        self.0.iter().find(|module| holds(module, own)).is_some_and(|module| holds(&module, address))
+    }
+
     pub(crate) fn address(&self, name: &str) -> Result<u64> {
         let (module, offset) = name.split_once("+0x").with_context(|| format!("{name} is no place"))?;
         let offset = u64::from_str_radix(offset, 16)?;

@@ -159,7 +159,7 @@ const NAP: Duration = Duration::from_millis(30);
 /// More idle memory than is kept, in few chunks; when it counts as idle.
 const IDLE_CHUNKS: usize = 10;
 const IDLE_BYTES: usize = 1 << 20;
-const IDLE: Duration = Duration::from_millis(101);
+const IDLE: Duration = Duration::from_millis(91);
 
 fn sender(part: &Part) -> Result<Sender> {
     Ok(Sender::open(part.address.as_str())?)

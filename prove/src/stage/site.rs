@@ -1,20 +1,20 @@
 //! One channel in a known state: who takes part in it, what must still come out of it, and what survivors do.
 
 mod beside;
+mod survivors;
+mod watch;
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::fs::File;
-use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use narrows::channel::{InPlace, Moment};
-use narrows::{Deadline, Error, Received, Receiver, Sender};
+use narrows::channel::InPlace;
+use narrows::{Deadline, Error, Receiver, Sender};
 
-use super::crowd::{BOUND, Report, Said, Sleeper, say};
+use super::crowd::{Report, Said, Sleeper, say};
 use super::message::{self, LARGE, SMALL};
 use super::mode::{CAPACITY, Mode, Scope};
 use super::operation::{Effect, OPERATIONS, Operation, Outcome, Part, Role};
@@ -22,12 +22,8 @@ use super::state::State;
 use super::verdict::{Ledger, Verdict};
 use crate::tracer::{Place, Stop, Victim};
 
-/// So much of a segment is watched for changes: its tables, slots and first descriptors.
-const WATCHED: usize = 32 << 10;
-/// A sleeper that is owed something has it by then, whoever died: sleeps are bounded by 100 ms.
-const SLEEP_MAX: Duration = Duration::from_millis(400);
-/// What deaths may leave for good, as whoever needs it uses it.
-const WELCOME: [&str; 2] = ["spare", "growing"];
+pub(crate) use watch::Watch;
+
 /// Numbers for the messages of one victim.
 const VICTIM_IDS: usize = 3;
 
@@ -343,208 +339,11 @@ impl<'a> Site<'a> {
     pub(crate) fn watch(&self) -> Watch {
         Watch::new(self.path())
     }
-
-    /// Survivors go on after the victim's end, until nothing waits and all are done; then the verdict.
-    ///
-    /// # Errors
-    /// Where they cannot.
-    pub(crate) fn settle(mut self, effect: Effect) -> Result<Settled> {
-        self.check("after the death", false)?;
-        self.held.clear();
-        // Those who were there go on with what they have, then others come.
-        if self.mode.one {
-            self.succeed()?;
-        } else if self.sleepers.is_empty() {
-            self.drain()?;
-        }
-        self.rouse()?;
-        self.succeed()?;
-        self.drain()?;
-        self.resume()?;
-        self.drain()?;
-        let verdict = self.ledger.judge(effect);
-        self.fill_and_empty()?;
-        self.check("at the end", true)?;
-        let longest = self.longest;
-        self.close()?;
-        Ok(Settled { verdict, longest })
-    }
-
-    /// Fresh ends beside the old ones, or in the place of the dead.
-    fn succeed(&mut self) -> Result<()> {
-        let start = Instant::now();
-        let asleep = |role: Role, sleepers: &[Sleeper]| sleepers.iter().any(|sleeper| sleeper.role == role);
-        if self.mode.one {
-            if self.sender.is_none() && !asleep(Role::Sender, &self.sleepers) {
-                self.sender = Some(Sender::open(self.address().as_str()).context("a successor opens")?);
-            }
-            if self.receiver.is_none() && !asleep(Role::Receiver, &self.sleepers) {
-                self.receiver = Some(Receiver::open(self.address().as_str()).context("a successor opens")?);
-            }
-        } else {
-            self.sender = Some(Sender::open(self.address().as_str()).context("a successor opens")?);
-            self.receiver = Some(Receiver::open(self.address().as_str()).context("a successor opens")?);
-        }
-        self.lasted(start);
-        Ok(())
-    }
-
-    fn lasted(&mut self, start: Instant) {
-        self.longest = self.longest.max(start.elapsed());
-    }
-
-    /// Takes all that is there.
-    fn drain(&mut self) -> Result<()> {
-        if self.receiver.is_none() {
-            return Ok(());
-        }
-        loop {
-            let start = Instant::now();
-            let came = self.receiver()?.recv_by(Deadline::Now);
-            self.lasted(start);
-            match came {
-                Ok(Some(message)) => self.came(&message),
-                Ok(None) | Err(Error::TimedOut { .. }) => return Ok(()),
-                Err(error) => return Err(error).context("a survivor receives"),
-            }
-        }
-    }
-
-    fn came(&mut self, message: &Received) {
-        let id = message::read(message);
-        if id != Some(0) {
-            self.ledger.came.push((id, message.redelivered()));
-        }
-    }
-
-    /// Those who sleep get what they wait for, and are done.
-    fn rouse(&mut self) -> Result<()> {
-        let sleepers = std::mem::take(&mut self.sleepers);
-        let (receivers, senders): (Vec<_>, Vec<_>) =
-            sleepers.into_iter().partition(|sleeper| sleeper.role == Role::Receiver);
-        let start = Instant::now();
-        for _ in &receivers {
-            self.feed(&receivers)?;
-        }
-        if !senders.is_empty() {
-            self.drain()?;
-        }
-        for sleeper in receivers.into_iter().chain(senders) {
-            let said = sleeper.done_within(BOUND).context("a sleeper is woken")?;
-            self.lasted(start);
-            self.ledger.elsewhere.extend(said.received);
-        }
-        Ok(())
-    }
-
-    /// Sends the sleeping receivers something, once they have what waits.
-    fn feed(&mut self, receivers: &[Sleeper]) -> Result<()> {
-        let address = self.bare()?;
-        let start = Instant::now();
-        let all_done = || receivers.iter().all(Sleeper::is_done);
-        while narrows::channel::status(&address)?.depth > 0 && !all_done() {
-            ensure!(start.elapsed() < SLEEP_MAX, "a message waits, and its receivers sleep on");
-            std::thread::yield_now();
-        }
-        if all_done() {
-            return Ok(());
-        }
-        let id = self.id();
-        let start = Instant::now();
-        self.sender()?.send_by(&message::write(id, SMALL), BOUND).context("a survivor sends")?;
-        self.lasted(start);
-        self.ledger.certain.push_back(id);
-        Ok(())
-    }
-
-    /// Those who were stopped go on and finish.
-    fn resume(&mut self) -> Result<()> {
-        for (victim, report) in std::mem::take(&mut self.stopped) {
-            victim.let_go()?.ends_within(BOUND).context("one who was stopped goes on")?;
-            self.ledger.elsewhere.extend(report.read()?.received);
-        }
-        Ok(())
-    }
-
-    /// Every slot, and a chunk for each, can be used again.
-    fn fill_and_empty(&mut self) -> Result<()> {
-        let capacity = narrows::channel::status(&self.bare()?)?.capacity;
-        for len in [SMALL, LARGE] {
-            for _ in 0..capacity {
-                let start = Instant::now();
-                self.sender()?.send_by(&message::write(0, len), Deadline::Now).context("a slot is lost")?;
-                self.lasted(start);
-            }
-            match self.sender()?.send_by(&message::write(0, len), Deadline::Now) {
-                Err(Error::Full { .. }) => {}
-                other => bail!("more fits than the capacity: {other:?}"),
-            }
-            for _ in 0..capacity {
-                let message = self.receiver()?.recv_by(Deadline::Now).context("a message is lost")?;
-                ensure!(message.is_some_and(|message| message::read(&message) == Some(0)), "it is another's");
-            }
-        }
-        Ok(())
-    }
-
-    /// The segment is what it must be; where it is `repaired`, nothing is left to do for the dead.
-    fn check(&self, when: &str, repaired: bool) -> Result<()> {
-        let sends = self.sleepers.iter().any(|sleeper| sleeper.role == Role::Sender);
-        let moment = if sends || !self.stopped.is_empty() { Moment::Any } else { Moment::Rest };
-        let report = match narrows::channel::check(&self.bare()?, moment) {
-            Err(Error::NotFound { .. }) if self.sender.is_none() && self.receiver.is_none() => return Ok(()),
-            report => report.with_context(|| format!("the check {when}"))?,
-        };
-        let pending = report.pending.iter().filter(|finding| repaired && !WELCOME.contains(&finding.fact));
-        let found: Vec<String> = report.faults.iter().chain(pending).map(ToString::to_string).collect();
-        ensure!(found.is_empty(), "{when}: {}", found.join("; "));
-        Ok(())
-    }
-
-    /// All leave in order: nothing is left.
-    fn close(mut self) -> Result<()> {
-        self.desert()?;
-        ensure!(!self.path().exists(), "{} is left behind", self.path().display());
-        Ok(())
-    }
 }
 
 impl Drop for Site<'_> {
     fn drop(&mut self) {
         // Of a site that did not settle.
         let _ = std::fs::remove_file(self.path());
-    }
-}
-
-/// What others see of a channel, before and after.
-pub(crate) struct Watch {
-    path: PathBuf,
-    file: Option<File>,
-    before: Vec<u8>,
-    now: Vec<u8>,
-}
-
-impl Watch {
-    fn new(path: PathBuf) -> Self {
-        let mut watch = Self { path, file: None, before: vec![0; WATCHED], now: vec![0; WATCHED] };
-        watch.changed();
-        watch
-    }
-
-    /// Whether it is another than when this was asked last.
-    pub(crate) fn changed(&mut self) -> bool {
-        if self.file.is_none() {
-            self.file = File::open(&self.path).ok();
-        }
-        let read = self.file.as_ref().and_then(|file| file.read_at(&mut self.now, 0).ok()).unwrap_or(0);
-        self.now[read..].fill(0);
-        let changed = self.now != self.before;
-        std::mem::swap(&mut self.now, &mut self.before);
-        changed
-    }
-
-    /// What they see now.
-    pub(crate) fn image(&self) -> &[u8] {
-        &self.before
     }
 }

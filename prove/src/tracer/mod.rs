@@ -115,7 +115,7 @@ impl Victim {
     pub(crate) fn record(&mut self, mut looks: impl FnMut() -> bool) -> Result<Trace> {
         let (begin, end) = process::marks();
         let mut trace = Trace::default();
-        let mut passed: HashMap<u64, u32> = HashMap::new();
+        let mut passed = Passed::default();
         let mut inside = false;
         for _ in 0..STEPS_MAX {
             let address = machine::pc(self.pid())?;
@@ -123,14 +123,14 @@ impl Victim {
                 return Ok(trace);
             }
             inside |= address == begin;
-            let nth = pass(&mut passed, address);
+            let place = passed.pass(address);
             ptrace::step(self.pid(), None)?;
             match self.wait()? {
                 WaitStatus::Stopped(_, Signal::SIGTRAP) => {}
                 other => bail!("the victim's way ended early: {other:?}"),
             }
             if inside {
-                trace.steps.push(Place { address, nth });
+                trace.steps.extend(place);
                 if looks() {
                     trace.changes.push(trace.steps.len() - 1);
                 }
@@ -141,20 +141,20 @@ impl Victim {
 
     /// Lets it go on until others have seen `changes` changes, and says where that is.
     pub(crate) fn advance(&mut self, changes: usize, mut looks: impl FnMut() -> bool) -> Result<Place> {
-        let mut passed: HashMap<u64, u32> = HashMap::new();
+        let mut passed = Passed::default();
         let mut left = changes;
         for _ in 0..STEPS_MAX {
             let address = machine::pc(self.pid())?;
-            let nth = pass(&mut passed, address);
-            if left == 0 {
-                return Ok(Place { address, nth });
+            let place = passed.pass(address);
+            if let (0, Some(place)) = (left, place) {
+                return Ok(place);
             }
             if address == process::marks().1 {
                 bail!("the operation makes fewer than {changes} changes");
             }
             ptrace::step(self.pid(), None)?;
             self.wait()?;
-            left -= usize::from(looks());
+            left -= usize::from(left > 0 && looks());
         }
         bail!("the operation has more than {STEPS_MAX} instructions")
     }
@@ -188,17 +188,14 @@ impl Victim {
     /// As [`run_to`](Self::run_to), where the processor has no register for it.
     fn step_to(&mut self, place: Place) -> Result<Stop> {
         let (_, end) = process::marks();
-        let mut left = place.nth;
+        let mut passed = Passed::default();
         for _ in 0..STEPS_MAX {
             let address = machine::pc(self.pid())?;
             if address == end {
                 return Ok(Stop::Finished);
             }
-            if address == place.address {
-                left -= 1;
-                if left == 0 {
-                    return Ok(Stop::There);
-                }
+            if passed.pass(address) == Some(place) {
+                return Ok(Stop::There);
             }
             ptrace::step(self.pid(), None)?;
             self.wait()?;
@@ -305,9 +302,22 @@ impl Victim {
     }
 }
 
-/// Counts that an address is passed.
-fn pass(passed: &mut HashMap<u64, u32>, address: u64) -> u32 {
-    let count = passed.entry(address).or_default();
-    *count += 1;
-    *count
+/// What was passed, and how often.
+#[derive(Default)]
+struct Passed {
+    times: HashMap<u64, u32>,
+    last: u64,
+}
+
+impl Passed {
+    /// Passes an address. `None`: the same instruction goes on; one that repeats itself stops a step at a time, and
+    /// at a breakpoint only once.
+    fn pass(&mut self, address: u64) -> Option<Place> {
+        if std::mem::replace(&mut self.last, address) == address {
+            return None;
+        }
+        let nth = self.times.entry(address).or_default();
+        *nth += 1;
+        Some(Place { address, nth: *nth })
+    }
 }

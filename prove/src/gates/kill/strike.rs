@@ -41,7 +41,7 @@ pub(super) fn everywhere(scenario: &Scenario, plan: &Plan, atlas: &Atlas) -> Res
     }
     found.places = progress.values().map(|(_, place)| place.address).collect::<HashSet<_>>().len() as u64;
     if !scenario.state.lively
-        && let Some(place) = backwards(&progress)
+        && let Some(place) = backwards(progress.values().filter(|(_, place)| atlas.is_ours(place.address)))
     {
         let fault = "less is done here than when it was killed earlier".to_owned();
         found.faults.push((name(scenario, place, atlas), fault));
@@ -66,9 +66,9 @@ fn strike(scenario: &Scenario, place: Place, lore: &Lore, found: &mut Found) -> 
 }
 
 /// A place where less is done than at an earlier one: what was committed was lost.
-fn backwards(progress: &BTreeMap<usize, (usize, Place)>) -> Option<Place> {
+fn backwards<'a>(mut progress: impl Iterator<Item = &'a (usize, Place)>) -> Option<Place> {
     let mut most = 0;
-    progress.values().find_map(|(done, place)| {
+    progress.find_map(|(done, place)| {
         most = most.max(*done);
         (*done < most).then_some(*place)
     })

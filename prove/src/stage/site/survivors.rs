@@ -1,0 +1,183 @@
+//! What survivors do after a death: they go on, and find everything as it must be.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use narrows::channel::Moment;
+use narrows::{Deadline, Error, Received, Receiver, Sender};
+
+use super::super::crowd::{BOUND, Sleeper};
+use super::super::message::{self, LARGE, SMALL};
+use super::super::operation::{Effect, Role};
+use super::{Settled, Site};
+
+/// A sleeper that is owed something has it by then, whoever died: sleeps are bounded by 90 ms.
+const SLEEP_MAX: Duration = Duration::from_millis(400);
+/// What deaths may leave for good, as whoever needs it uses it.
+const WELCOME: [&str; 2] = ["spare", "growing"];
+
+impl Site<'_> {
+    /// Survivors go on after the victim's end, until nothing waits and all are done; then the verdict.
+    ///
+    /// # Errors
+    /// Where they cannot.
+    pub(crate) fn settle(mut self, effect: Effect) -> Result<Settled> {
+        self.check("after the death", false)?;
+        self.held.clear();
+        // Those who were there go on with what they have, then others come.
+        if self.mode.one {
+            self.succeed()?;
+        } else if self.sleepers.is_empty() {
+            self.drain()?;
+        }
+        self.rouse()?;
+        self.succeed()?;
+        self.drain()?;
+        self.resume()?;
+        self.drain()?;
+        let verdict = self.ledger.judge(effect);
+        self.fill_and_empty()?;
+        self.check("at the end", true)?;
+        let longest = self.longest;
+        self.close()?;
+        Ok(Settled { verdict, longest })
+    }
+
+    /// Fresh ends beside the old ones, or in the place of the dead.
+    fn succeed(&mut self) -> Result<()> {
+        let start = Instant::now();
+        let asleep = |role: Role, sleepers: &[Sleeper]| sleepers.iter().any(|sleeper| sleeper.role == role);
+        if self.mode.one {
+            if self.sender.is_none() && !asleep(Role::Sender, &self.sleepers) {
+                self.sender = Some(Sender::open(self.address().as_str()).context("a successor opens")?);
+            }
+            if self.receiver.is_none() && !asleep(Role::Receiver, &self.sleepers) {
+                self.receiver = Some(Receiver::open(self.address().as_str()).context("a successor opens")?);
+            }
+        } else {
+            self.sender = Some(Sender::open(self.address().as_str()).context("a successor opens")?);
+            self.receiver = Some(Receiver::open(self.address().as_str()).context("a successor opens")?);
+        }
+        self.lasted(start);
+        Ok(())
+    }
+
+    pub(super) fn lasted(&mut self, start: Instant) {
+        self.longest = self.longest.max(start.elapsed());
+    }
+
+    /// Takes all that is there.
+    pub(super) fn drain(&mut self) -> Result<()> {
+        if self.receiver.is_none() {
+            return Ok(());
+        }
+        loop {
+            let start = Instant::now();
+            let came = self.receiver()?.recv_by(Deadline::Now);
+            self.lasted(start);
+            match came {
+                Ok(Some(message)) => self.came(&message),
+                Ok(None) | Err(Error::TimedOut { .. }) => return Ok(()),
+                Err(error) => return Err(error).context("a survivor receives"),
+            }
+        }
+    }
+
+    fn came(&mut self, message: &Received) {
+        let id = message::read(message);
+        if id != Some(0) {
+            self.ledger.came.push((id, message.redelivered()));
+        }
+    }
+
+    /// Those who sleep get what they wait for, and are done.
+    fn rouse(&mut self) -> Result<()> {
+        let sleepers = std::mem::take(&mut self.sleepers);
+        let (receivers, senders): (Vec<_>, Vec<_>) =
+            sleepers.into_iter().partition(|sleeper| sleeper.role == Role::Receiver);
+        let start = Instant::now();
+        for _ in &receivers {
+            self.feed(&receivers)?;
+        }
+        if !senders.is_empty() {
+            self.drain()?;
+        }
+        for sleeper in receivers.into_iter().chain(senders) {
+            let said = sleeper.done_within(BOUND).context("a sleeper is woken")?;
+            self.lasted(start);
+            self.ledger.elsewhere.extend(said.received);
+        }
+        Ok(())
+    }
+
+    /// Sends the sleeping receivers something, once they have what waits.
+    fn feed(&mut self, receivers: &[Sleeper]) -> Result<()> {
+        let address = self.bare()?;
+        let start = Instant::now();
+        let all_done = || receivers.iter().all(Sleeper::is_done);
+        while narrows::channel::status(&address)?.depth > 0 && !all_done() {
+            ensure!(start.elapsed() < SLEEP_MAX, "a message waits, and its receivers sleep on");
+            std::thread::yield_now();
+        }
+        if all_done() {
+            return Ok(());
+        }
+        let id = self.id();
+        let start = Instant::now();
+        self.sender()?.send_by(&message::write(id, SMALL), BOUND).context("a survivor sends")?;
+        self.lasted(start);
+        self.ledger.certain.push_back(id);
+        Ok(())
+    }
+
+    /// Those who were stopped go on and finish.
+    fn resume(&mut self) -> Result<()> {
+        for (victim, report) in std::mem::take(&mut self.stopped) {
+            victim.let_go()?.ends_within(BOUND).context("one who was stopped goes on")?;
+            self.ledger.elsewhere.extend(report.read()?.received);
+        }
+        Ok(())
+    }
+
+    /// Every slot, and a chunk for each, can be used again.
+    fn fill_and_empty(&mut self) -> Result<()> {
+        let capacity = narrows::channel::status(&self.bare()?)?.capacity;
+        for len in [SMALL, LARGE] {
+            for _ in 0..capacity {
+                let start = Instant::now();
+                self.sender()?.send_by(&message::write(0, len), Deadline::Now).context("a slot is lost")?;
+                self.lasted(start);
+            }
+            match self.sender()?.send_by(&message::write(0, len), Deadline::Now) {
+                Err(Error::Full { .. }) => {}
+                other => bail!("more fits than the capacity: {other:?}"),
+            }
+            for _ in 0..capacity {
+                let message = self.receiver()?.recv_by(Deadline::Now).context("a message is lost")?;
+                ensure!(message.is_some_and(|message| message::read(&message) == Some(0)), "it is another's");
+            }
+        }
+        Ok(())
+    }
+
+    /// The segment is what it must be; where it is `repaired`, nothing is left to do for the dead.
+    fn check(&self, when: &str, repaired: bool) -> Result<()> {
+        let sends = self.sleepers.iter().any(|sleeper| sleeper.role == Role::Sender);
+        let moment = if sends || !self.stopped.is_empty() { Moment::Any } else { Moment::Rest };
+        let report = match narrows::channel::check(&self.bare()?, moment) {
+            Err(Error::NotFound { .. }) if self.sender.is_none() && self.receiver.is_none() => return Ok(()),
+            report => report.with_context(|| format!("the check {when}"))?,
+        };
+        let pending = report.pending.iter().filter(|finding| repaired && !WELCOME.contains(&finding.fact));
+        let found: Vec<String> = report.faults.iter().chain(pending).map(ToString::to_string).collect();
+        ensure!(found.is_empty(), "{when}: {}", found.join("; "));
+        Ok(())
+    }
+
+    /// All leave in order: nothing is left.
+    fn close(mut self) -> Result<()> {
+        self.desert()?;
+        ensure!(!self.path().exists(), "{} is left behind", self.path().display());
+        Ok(())
+    }
+}
