@@ -270,7 +270,9 @@ fn whole(channel: &Channel, kind: &Kind) -> Result<()> {
     ensure!(found.depth == 0 && found.senders == 0 && found.receivers == 0, "left behind: {found:?}");
     let room = room(&channel.address)?;
     ensure!(room == found.capacity || kind.is_scarce, "{room} messages fit, not {}", found.capacity);
-    let report = check(&address.clone().bare(), Moment::Rest)?;
+    let mut report = check(&address.clone().bare(), Moment::Rest)?;
+    // Memory that somebody reserved and was killed before he used it: the next growth or loan does.
+    report.pending.retain(|finding| finding.fact != "spare");
     ensure!(
         report.faults.is_empty() && report.pending.is_empty(),
         "{:?} {:?}",

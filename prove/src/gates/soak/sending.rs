@@ -109,10 +109,10 @@ fn attempt(desk: &mut Desk<'_>, sender: &mut Sender, messages: &[Vec<u8>]) -> na
     sender.send_many(messages.iter().map(Vec::as_slice), deadline)
 }
 
-/// By a loan, some others being taken and given back beside it. Who has loans waits for none: all could.
+/// By a loan, another being taken and given back beside it. Who has a loan does not wait for a second: all could.
 fn in_place(desk: &mut Desk<'_>, sender: &mut Sender, message: &[u8]) -> narrows::Result<()> {
-    let mut loan = sender.loan(message.len())?;
-    let beside = if desk.random.once_in(8) { sender.loan(message.len()).ok() } else { None };
+    let mut loan = sender.loan_by(message.len(), deadline(desk))?;
+    let beside = desk.random.once_in(8).then(|| sender.loan_by(message.len(), Deadline::Now).ok());
     let (start, rest) = message.split_at(message.len() / 2);
     loan.write_at(0, start);
     loan.write_at(start.len(), rest);
