@@ -136,6 +136,15 @@ impl Extents {
         self.known.last().map_or(0, |extent| extent.first + extent.count)
     }
 
+    /// The longest message that fits a chunk: one that there is, or one that there is still room for.
+    pub(crate) fn longest(&self) -> u64 {
+        let start = self.known.last().map_or(self.data, |last| last.offset + last.bytes());
+        let is_full = self.known.len() == EXTENTS as usize || u64::from(self.chunks_known()) == CHUNKS;
+        let room = if is_full { 0 } else { self.end.saturating_sub(start) };
+        let possible = (0..=CLASS_MAX).map(class_bytes).take_while(|bytes| *bytes <= room);
+        possible.chain(self.known.iter().map(|extent| class_bytes(extent.class))).max().unwrap_or(0)
+    }
+
     fn word_at(&self, index: usize) -> u64 {
         self.table + index as u64 * EXTENT_BYTES
     }

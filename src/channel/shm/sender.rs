@@ -236,22 +236,26 @@ impl ShmSender {
     /// A chunk for `len` bytes, waiting for one where `memory_max` is reached.
     fn chunk(&mut self, len: u64, deadline: Deadline) -> Result<Chunk> {
         if len > self.largest {
-            let hint = Some("create it with a larger memory_max=".into());
-            return Err(Error::TooLarge {
-                what: self.handle.what.clone(),
-                size: len,
-                limit: self.largest,
-                hint,
-            });
+            return Err(self.too_large(len, self.largest));
         }
         loop {
             match self.pool.loan(len, self.handle.me, &self.handle.attachment.segment)? {
                 Loan::Chunk(chunk) => return Ok(chunk),
+                // Chunks keep their size: where smaller ones took all the memory, nobody's release makes room.
+                Loan::Exhausted if len > self.pool.extents.longest() => {
+                    return Err(self.too_large(len, self.pool.extents.longest()));
+                }
                 Loan::Exhausted if deadline == Deadline::Now => return Err(self.full()),
                 Loan::Exhausted if deadline.is_over() => return Err(self.timed_out()),
                 Loan::Exhausted => self.wait_for_chunk(len, deadline)?,
             }
         }
+    }
+
+    #[cold]
+    fn too_large(&self, size: u64, limit: u64) -> Error {
+        let hint = Some("create it with a larger memory_max=".into());
+        Error::TooLarge { what: self.handle.what.clone(), size, limit, hint }
     }
 
     #[cold]

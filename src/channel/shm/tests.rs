@@ -220,3 +220,31 @@ fn a_check_of_garbage_tells_of_a_thousand_faults() {
     let report = audit(&attachment.shared, &attachment.segment, Moment::Any);
     assert_eq!(report.faults.len(), 1000);
 }
+
+#[test]
+fn what_no_chunk_will_ever_hold_is_refused_and_not_waited_for() {
+    let open = |options: &str| {
+        let address: Address = format!("memfd:small,capacity=1024,{options}").parse().unwrap();
+        let (attachment, mode) = attach(&address, Deadline::Never).unwrap();
+        let receiver = ShmReceiver::new(attachment.clone(), mode).unwrap();
+        (ShmSender::new(attachment, mode).unwrap(), receiver)
+    };
+    let limit = |sent: Result<()>| match sent {
+        Err(Error::TooLarge { limit, .. }) => limit,
+        other => panic!("{other:?}"),
+    };
+    // Small messages take all the memory, and go again: their chunks stay small.
+    let (mut sender, mut receiver) = open("ack=release,memory_max=131072");
+    let sent = (0..1024).take_while(|_| sender.send(&[1; 200], Deadline::Now).is_ok()).count();
+    assert_eq!(sent, 512);
+    assert!(matches!(sender.send(&[1; 200], Deadline::Now), Err(Error::Full { .. })), "that is waited for");
+    for _ in 0..sent {
+        receiver.recv(&mut Bytes::default(), Deadline::Now).unwrap().unwrap();
+    }
+    assert_eq!(limit(sender.send(&[1; 257], Deadline::Never)), 256);
+    sender.send(&[1; 256], Deadline::Never).unwrap();
+    // No chunk of that size fits, though the message itself would.
+    let (mut sender, _receiver) = open("memory_max=73728");
+    assert_eq!(limit(sender.send(&[1; 70_000], Deadline::Never)), 65_536);
+    sender.send(&[1; 65_536], Deadline::Never).unwrap();
+}
