@@ -82,6 +82,7 @@ pub(super) struct Cast<'a> {
     random: Random,
     patience: Duration,
     actors: Vec<Actor>,
+    is_calm: bool,
     pub(super) faults: Faults,
     /// Messages that killed receivers may have taken with them, by channel.
     taken: Vec<u64>,
@@ -102,7 +103,7 @@ impl<'a> Cast<'a> {
     pub(super) fn new(ledger: &'a Ledger, words: &'a File, random: Random, patience: Duration) -> Self {
         let taken = vec![0; super::ledger::CHANNELS as usize];
         let (actors, faults, wrong) = (Vec::new(), Faults::default(), Vec::new());
-        Self { ledger, words, random, patience, actors, faults, taken, wrong }
+        Self { ledger, words, random, patience, actors, is_calm: false, faults, taken, wrong }
     }
 
     /// Adds a process and starts it.
@@ -124,7 +125,7 @@ impl<'a> Cast<'a> {
         actor.child = Some(actor.part.start(self.words)?);
         actor.beats = (0, now);
         // One in four is hit while it opens, or before.
-        let is_doomed = actor.is_victim && self.random.once_in(4);
+        let is_doomed = actor.is_victim && !self.is_calm && self.random.once_in(4);
         actor.state = match is_doomed {
             true => State::Doomed(now + Duration::from_micros(self.random.below(6000))),
             false => State::Up,
@@ -277,17 +278,21 @@ impl<'a> Cast<'a> {
         actor.state = if is_over { State::Ended } else { State::Gone(Instant::now()) };
     }
 
-    /// Nothing happens any more: everybody is there and at work.
+    /// Nothing happens any more: everybody is there and at work. Who was asked to leave has left, and another has come:
+    /// no side of a channel waits for one that nobody takes.
     pub(super) fn calm(&mut self) -> Result<()> {
+        self.is_calm = true;
         for at in 0..self.actors.len() {
             match self.actors[at].state {
                 State::Stopped(_) => self.signal(at, Signal::CONT)?,
-                State::Gone(_) => self.start(at)?,
-                _ => {}
+                State::Doomed(_) => {}
+                _ => continue,
             }
-            if !matches!(self.actors[at].state, State::Leaving(_)) {
-                self.actors[at].state = State::Up;
-            }
+            self.actors[at].state = State::Up;
+        }
+        while self.actors.iter().any(|actor| actor.state != State::Up) {
+            self.tend()?;
+            std::thread::sleep(Duration::from_millis(1));
         }
         Ok(())
     }
