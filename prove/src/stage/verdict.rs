@@ -88,7 +88,8 @@ impl Ledger {
         let came: Vec<u64> = self.came.iter().filter(|(_, again)| !again).filter_map(|(id, _)| *id).collect();
         let certain: Vec<u64> = self.certain.iter().copied().collect();
         [&certain, &self.victims].into_iter().find_map(|sent| {
-            let kept: Vec<u64> = came.iter().copied().filter(|id| sent.contains(id)).collect();
+            let mut kept: Vec<u64> = came.iter().copied().filter(|id| sent.contains(id)).collect();
+            kept.dedup(); // what comes twice is a fault of its own
             let due: Vec<u64> = sent.iter().copied().filter(|id| kept.contains(id)).collect();
             (kept != due).then(|| format!("{kept:?} came instead of {due:?}"))
         })
