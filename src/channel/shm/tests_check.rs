@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use super::{ShmReceiver, ShmSender, attach};
 use crate::atomic::Ordering::Relaxed;
@@ -338,16 +337,14 @@ fn a_pool_that_grows_meanwhile_is_sound() {
     for _ in 0..12 {
         let stage = Stage::new("capacity=1");
         let mut grower = ShmSender::new(stage.attachment.clone(), WaitMode::Adaptive).unwrap();
-        let is_grown = AtomicBool::new(false);
         std::thread::scope(|scope| {
-            scope.spawn(|| {
+            let growth = scope.spawn(|| {
                 // One size of each class, so that each needs an extent.
                 for size in (8..18).flat_map(|octave| (4..8).map(move |quarter| quarter << octave >> 2)) {
                     drop(grower.loan(size, Deadline::Never).unwrap());
                 }
-                is_grown.store(true, Relaxed);
             });
-            while !is_grown.load(Relaxed) {
+            while !growth.is_finished() {
                 assert_eq!(stage.audit(Moment::Any).faults, []);
             }
         });
