@@ -83,7 +83,7 @@ struct Total {
 
 pub(crate) const GATE: Gate = Gate {
     name: "soak",
-    about: "An hour under full load: processes come, go, die and stop on channels of every kind at once; then the account.",
+    about: "Under full load processes come, go, die and stop, on channels of every kind at once; then the account.",
     run,
 };
 
