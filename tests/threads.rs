@@ -70,7 +70,7 @@ fn receive(mut inlet: Receiver) -> Vec<(u64, u64)> {
     let mut seen: Vec<(u64, u64)> = Vec::new();
     let mut last = std::collections::HashMap::new();
     loop {
-        let came = if seen.len() % 2 == 0 {
+        let came = if seen.len().is_multiple_of(2) {
             inlet.recv_by(PATIENCE).unwrap().map(|received| decompose(&received))
         } else {
             inlet.recv_in_place(PATIENCE).unwrap().map(|held| decompose(&held.to_owned()))
