@@ -188,7 +188,12 @@ fn clean(
         return Ok(());
     }
     let trace = match way(first, cleaner, remain, lore) {
-        Ok(trace) => trace,
+        Ok(Some(trace)) => trace,
+        // Where the dead were repaired by the cleaner's coming, the first has less to do.
+        Ok(None) => {
+            found.missed += 1;
+            return Ok(());
+        }
         Err(error) => {
             fault(found, repeats(None), &error.context("following the cleaner's way"));
             return Ok(());
@@ -215,27 +220,27 @@ fn fault(found: &mut Found, repeats: String, error: &anyhow::Error) {
     found.faults.push((repeats, format!("{error:#}")));
 }
 
-/// The first dies, with the cleaner ready.
+/// The first dies, with the cleaner ready. False: not where it was to.
 fn remaining<'a>(
     first: &Scenario,
     cleaner: &Scenario,
     remain: Remain,
     lore: &'a Lore,
-) -> Result<(Site<'a>, Ready)> {
+) -> Result<(Site<'a>, Ready, bool)> {
     let mut site = Site::arrange(first.mode, first.state, first.operation.role, lore)?;
     site.make_way(cleaner.operation.role);
     let ready = site.ready(cleaner.operation)?;
-    site.kill_at(first.operation, remain.place).context("the first took another way")?;
-    Ok((site, ready))
+    let there = site.kill_at(first.operation, remain.place).context("the first")?;
+    Ok((site, ready, there))
 }
 
-fn way(first: &Scenario, cleaner: &Scenario, remain: Remain, lore: &Lore) -> Result<Trace> {
-    let (site, mut ready) = remaining(first, cleaner, remain, lore)?;
+fn way(first: &Scenario, cleaner: &Scenario, remain: Remain, lore: &Lore) -> Result<Option<Trace>> {
+    let (site, mut ready, there) = remaining(first, cleaner, remain, lore)?;
     let trace = ready.victim.record(|| false)?;
     ready.victim.kill();
     let settled = site.settle(cleaner.operation.effect)?;
     ensure!(settled.verdict.faults.is_empty(), "unharmed: {}", settled.verdict.faults.join("; "));
-    Ok(trace)
+    Ok(there.then_some(trace))
 }
 
 fn strike(
@@ -246,15 +251,15 @@ fn strike(
     lore: &Lore,
     found: &mut Found,
 ) -> Result<()> {
-    let (site, mut ready) = remaining(first, cleaner, remain, lore)?;
+    let (site, mut ready, there) = remaining(first, cleaner, remain, lore)?;
     let stop = ready.victim.run_to(place)?;
     ready.victim.kill();
     let settled = site.settle(cleaner.operation.effect)?;
     found.strikes += 1;
     found.longest_us.push(settled.longest.as_micros() as u32);
     match stop {
-        Stop::There => found.places += 1,
-        Stop::Finished => found.missed += 1,
+        Stop::There if there => found.places += 1,
+        _ => found.missed += 1,
     }
     ensure!(settled.verdict.faults.is_empty(), "{}", settled.verdict.faults.join("; "));
     Ok(())

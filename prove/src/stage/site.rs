@@ -262,12 +262,13 @@ impl<'a> Site<'a> {
         Ok(())
     }
 
-    /// Another than the victim begins an operation and is killed at a place on its way.
-    pub(crate) fn kill_at(&mut self, operation: &Operation, place: Place) -> Result<()> {
+    /// Another than the victim begins an operation and is killed at a place on its way. False: behind its operation, as
+    /// its way did not lead past the place.
+    pub(crate) fn kill_at(&mut self, operation: &Operation, place: Place) -> Result<bool> {
         let Ready { mut victim, .. } = self.another(operation, false)?;
-        ensure!(victim.run_to(place)? == Stop::There, "another way was taken");
+        let stop = victim.run_to(place)?;
         victim.kill();
-        Ok(())
+        Ok(stop == Stop::There)
     }
 
     /// Another than the victim, in front of an operation that it will not finish. It may live on and keep what it took.
