@@ -1,7 +1,7 @@
 //! The machine under measurement: its name, its cores.
 
 use anyhow::{Context, Result, bail};
-use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+use narrows::sys::cpus;
 use serde::Serialize;
 
 /// What a result means nothing without.
@@ -22,7 +22,7 @@ impl Machine {
         let model = info.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':'));
         let cpu = model.map_or_else(|| std::env::consts::ARCH.to_owned(), |(_, name)| name.trim().to_owned());
         let kernel = rustix::system::uname().release().to_string_lossy().into_owned();
-        Self { cpu, kernel, cores: cpus().map_or(0, |cpus| cpus.len()) }
+        Self { cpu, kernel, cores: cpus().len() }
     }
 }
 
@@ -32,19 +32,13 @@ impl std::fmt::Display for Machine {
     }
 }
 
-/// The processors that this process may run on.
-fn cpus() -> Result<Vec<usize>> {
-    let set = sched_getaffinity(None)?;
-    Ok((0..CpuSet::MAX_CPU).filter(|&cpu| set.is_set(cpu)).collect())
-}
-
 /// Processors for the players, by role: the first two on different cores; further senders share the first sender's
 /// where there are not enough for all.
 ///
 /// # Errors
 /// Where there are no two cores.
 pub(crate) fn seats(players: usize) -> Result<Vec<usize>> {
-    let cpus = cpus()?;
+    let cpus = cpus();
     let first = *cpus.first().context("no processor to run on")?;
     let apart = cpus.iter().copied().filter(|&cpu| cpu != first && !siblings(first).contains(&cpu));
     let others: Vec<usize> = apart.collect();
@@ -68,11 +62,4 @@ fn siblings(cpu: usize) -> Vec<usize> {
         Some(from.parse().ok()?..=to.parse().ok()?)
     };
     text.trim().split(',').filter_map(range).flatten().collect()
-}
-
-/// Keeps this process on one processor.
-pub(crate) fn pin(cpu: usize) -> Result<()> {
-    let mut set = CpuSet::new();
-    set.set(cpu);
-    sched_setaffinity(None, &set).with_context(|| format!("pinning to processor {cpu}"))
 }

@@ -4,6 +4,8 @@ use std::ffi::c_void;
 
 use anyhow::{Context, Result};
 
+use crate::tracer::Place;
+
 /// Where this process's code lies.
 pub(crate) struct Atlas(Vec<Module>);
 
@@ -27,6 +29,11 @@ impl Atlas {
             || format!("{address:#x}"),
             |module| format!("{}+{:#x}", module.name, address - module.start + module.offset),
         )
+    }
+
+    /// A place as the next run understands it, and as the source has it.
+    pub(crate) fn place(&self, place: Place) -> String {
+        format!("{}#{} ({})", self.name(place.address), place.nth, source(place.address))
     }
 
     /// Whether it is code of this program, and not of a library whose way depends on what was allocated before.
@@ -61,7 +68,7 @@ fn module(line: &str) -> Option<Module> {
 }
 
 /// The function and the line that an address belongs to.
-pub(crate) fn source(address: u64) -> String {
+fn source(address: u64) -> String {
     let mut found = String::new();
     backtrace::resolve(address as *mut c_void, |symbol| {
         if found.is_empty() {

@@ -33,8 +33,7 @@ impl Calls {
             }
             let after = Belongings::of(&victim)?;
             let said = site.let_finish(victim.leave_stopped()?, report, scenario.operation.effect)?;
-            let settled = site.settle(scenario.operation.effect)?;
-            ensure!(settled.verdict.faults.is_empty(), "unharmed: {}", settled.verdict.faults.join("; "));
+            site.settle(scenario.operation.effect).context("unharmed")?;
             Ok(Self { calls, said, before, after })
         };
         follow().context("following its system calls")

@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 
 use crate::Plan;
-use crate::atlas::{Atlas, source};
+use crate::atlas::Atlas;
 use crate::record::{Outcome, Record};
 use crate::stage::{Lore, Scenario, Site};
+use crate::statistics::Micros;
 use crate::tracer::{Place, Trace};
 use crate::walk::{Found, walk};
 
@@ -70,6 +71,19 @@ impl Walked {
         self.found.iter().map(|found| found.faults.len()).sum()
     }
 
+    /// Whether the survivors kept their pace; `whose`: what of them must not last longer.
+    pub(crate) fn pace(&self, record: &mut Record, fault: &str, whose: &str) {
+        let longest = Micros::of(self.found.iter().flat_map(|found| &found.longest_us));
+        let promise = format!("no {whose} lasts longer than 100 ms, 99 of 100 less than 10 ms");
+        record.row(fault, &promise, Outcome::new(longest.holds(), longest.to_string()));
+    }
+
+    /// How long the kernel took to let go of the killed.
+    pub(crate) fn release(&self, record: &mut Record, fault: &str) {
+        let release = Micros::of(self.found.iter().flat_map(|found| &found.release_us));
+        record.row(fault, "the kernel's", Outcome::new(true, release.to_string()));
+    }
+
     /// What of the product is not walked, and why.
     pub(crate) fn left_out(&self, record: &mut Record) {
         let mut reasons: BTreeMap<&str, usize> = BTreeMap::new();
@@ -87,8 +101,7 @@ pub(crate) fn way(scenario: &Scenario, lore: &Lore) -> Result<Trace> {
         let mut ready = site.ready(scenario.operation)?;
         let trace = ready.victim.record(|| false)?;
         ready.victim.kill();
-        let settled = site.settle(scenario.operation.effect)?;
-        ensure!(settled.verdict.faults.is_empty(), "unharmed: {}", settled.verdict.faults.join("; "));
+        site.settle(scenario.operation.effect).context("unharmed")?;
         Ok(trace)
     };
     follow().context("following its way")
@@ -104,16 +117,16 @@ pub(crate) fn at_places(
     plan: &Plan,
     atlas: &Atlas,
     count: usize,
-    act: impl Fn(Place, &Lore, &mut Found) -> Result<bool>,
+    mut act: impl FnMut(Place, &Lore, &mut Found) -> Result<bool>,
 ) -> Result<Found> {
     let lore = Lore::default();
     let mut found = Found::default();
     let mut passed = HashSet::new();
     let places = match plan.place(atlas)? {
-        Some(place) => vec![(0, place)],
+        Some(place) => vec![place],
         None => choose(&way(scenario, &lore)?, plan, count),
     };
-    for (_, place) in places {
+    for place in places {
         found.strikes += 1;
         match act(place, &lore, &mut found) {
             Ok(true) => drop(passed.insert(place.address)),
@@ -128,26 +141,20 @@ pub(crate) fn at_places(
     Ok(found)
 }
 
-/// The places of a way, by the step; in a sample `count` of them.
-pub(crate) fn choose(trace: &Trace, plan: &Plan, count: usize) -> Vec<(usize, Place)> {
+/// The places of a way, in its order; in a sample `count` of them.
+pub(crate) fn choose(trace: &Trace, plan: &Plan, count: usize) -> Vec<Place> {
     let mut rounds: BTreeMap<u64, u32> = BTreeMap::new();
     trace.steps.iter().for_each(|place| *rounds.entry(place.address).or_default() = place.nth);
-    let chosen = trace.steps.iter().copied().enumerate().filter(|(_, place)| {
+    let chosen = trace.steps.iter().copied().filter(|place| {
         let rounds = rounds[&place.address];
         let (edge, between) = (ROUNDS / 3, (rounds / (ROUNDS / 3)).max(1));
         rounds <= ROUNDS || place.nth <= edge || place.nth > rounds - edge || place.nth % between == 0
     });
-    let chosen: Vec<(usize, Place)> = chosen.collect();
+    let chosen: Vec<Place> = chosen.collect();
     if plan.sample { plan.pick(chosen, count) } else { chosen }
 }
 
 /// What repeats what was done at a place, and where that is.
 pub(crate) fn name(scenario: &Scenario, place: Place, atlas: &Atlas) -> String {
-    format!(
-        "--only {}@{}#{} ({})",
-        scenario.name(),
-        atlas.name(place.address),
-        place.nth,
-        source(place.address)
-    )
+    format!("--only {}@{}", scenario.name(), atlas.place(place))
 }

@@ -4,14 +4,15 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
+use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use indicatif::{ProgressBar, ProgressStyle};
-use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
-use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
 use crate::Plan;
+use crate::stage::Settled;
+use crate::tracer::Victim;
 
 /// Makes a process a walker: its number, and how many there are.
 const SHARD: &str = "NARROWS_PROVE_SHARD";
@@ -38,6 +39,19 @@ pub(crate) struct Found {
 }
 
 impl Found {
+    /// SIGKILL, and how long the kernel takes to let go.
+    pub(crate) fn kill(&mut self, victim: Victim) {
+        let start = Instant::now();
+        victim.kill();
+        self.release_us.push(start.elapsed().as_micros() as u32);
+    }
+
+    /// How long the survivors' longest operation took.
+    pub(crate) fn note(&mut self, settled: Settled) -> usize {
+        self.longest_us.push(settled.longest.as_micros() as u32);
+        settled.progress
+    }
+
     pub(crate) fn count(&mut self, what: &str) {
         *self.counts.entry(what.to_owned()).or_default() += 1;
     }
@@ -62,7 +76,7 @@ pub(crate) fn walk(
         be_walker(&shard, cases, work)?;
         std::process::exit(0);
     }
-    let processors = processors()?.len();
+    let processors = narrows::sys::cpus().len();
     let (sender, lines) = mpsc::channel();
     let mut walkers = Vec::new();
     for number in 0..processors {
@@ -126,9 +140,7 @@ fn be_walker(shard: &str, cases: &[String], work: impl Fn(&str) -> Result<Found>
     nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)?;
     let (number, count) = shard.split_once('/').context("a shard is number/count")?;
     let (number, count): (usize, usize) = (number.parse()?, count.parse()?);
-    let mut set = CpuSet::new();
-    set.set(processors()?[number])?;
-    sched_setaffinity(Pid::from_raw(0), &set)?;
+    narrows::sys::pin_to_cpu(narrows::sys::cpus()[number])?;
     for case in cases.iter().skip(number).step_by(count) {
         let found = work(case).unwrap_or_else(|error| Found {
             faults: vec![(case.clone(), format!("{error:#}"))],
@@ -137,9 +149,4 @@ fn be_walker(shard: &str, cases: &[String], work: impl Fn(&str) -> Result<Found>
         println!("{}", serde_json::to_string(&Found { case: case.clone(), ..found })?);
     }
     Ok(())
-}
-
-fn processors() -> Result<Vec<usize>> {
-    let set = sched_getaffinity(Pid::from_raw(0))?;
-    Ok((0..CpuSet::count()).filter(|cpu| set.is_set(*cpu).unwrap_or(false)).collect())
 }

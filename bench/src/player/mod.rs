@@ -16,7 +16,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::Ticks;
 use crate::floor::{Lines, Shared};
-use crate::machine;
 use crate::payload::{Sink, Source};
 use crate::scenario::{Case, Wait};
 use crate::scheme::Scheme;
@@ -119,7 +118,7 @@ pub(crate) fn start(job: &Job, arguments: impl IntoIterator<Item = impl AsRef<Os
 
 fn play(job: Job, schemes: &[&dyn Scheme]) -> Result<()> {
     set_parent_process_death_signal(Some(Signal::KILL))?;
-    machine::pin(job.cpu)?;
+    narrows::sys::pin_to_cpu(job.cpu).with_context(|| format!("pinning to processor {}", job.cpu))?;
     let scheme = schemes
         .iter()
         .find(|scheme| scheme.name() == job.scheme)

@@ -11,7 +11,7 @@ use crate::gates::Gate;
 use crate::product::{FAULTS_MAX, Walked, over_product};
 use crate::record::{Outcome, Record};
 use crate::stage::{self, Effect, Lore, Operation, Role, Scenario, Site};
-use crate::statistics::{Micros, thousands};
+use crate::statistics::thousands;
 use crate::walk::{Found, is_walker};
 
 pub(crate) const GATE: Gate = Gate {
@@ -113,13 +113,8 @@ fn kill(scenario: &Scenario, moment: Moment, lore: &Lore, found: &mut Found) -> 
     if inside {
         enter(&mut victim, moment, found).context("inside the call")?;
     }
-    let killed = Instant::now();
-    victim.kill();
-    let released = killed.elapsed();
-    let settled = site.settle(operation.effect)?;
-    found.release_us.push(released.as_micros() as u32);
-    found.longest_us.push(settled.longest.as_micros() as u32);
-    ensure!(settled.verdict.faults.is_empty(), "{}", settled.verdict.faults.join("; "));
+    found.kill(victim);
+    found.note(site.settle(operation.effect)?);
     Ok(inside)
 }
 
@@ -165,19 +160,8 @@ fn record(plan: &Plan, walked: &Walked) -> Record {
     let promise =
         "nothing committed is lost, torn or doubled; every slot, chunk and place is used again; nobody waits";
     record.row("SIGKILL inside a system call", promise, Outcome::new(faults == 0, figure));
-    let longest = Micros::of(walked.found.iter().flat_map(|found| &found.longest_us));
-    let promise = "no survivor's operation lasts longer than 100 ms, 99 of 100 less than 10 ms";
-    record.row(
-        "inside a call, counted from the kernel's release",
-        promise,
-        Outcome::new(longest.holds(), longest.to_string()),
-    );
-    let release = Micros::of(walked.found.iter().flat_map(|found| &found.release_us));
-    record.row(
-        "inside a call, from SIGKILL to that release",
-        "the kernel's",
-        Outcome::new(true, release.to_string()),
-    );
+    walked.pace(&mut record, "inside a call, counted from the kernel's release", "survivor's operation");
+    walked.release(&mut record, "inside a call, from SIGKILL to that release");
     walked.left_out(&mut record);
     record
 }

@@ -8,7 +8,7 @@ use crate::gates::Gate;
 use crate::product::{Walked, at_places, over_product, way};
 use crate::record::{Outcome, Record};
 use crate::stage::{self, Effect, Lore, Operation, Role, Scenario, Site};
-use crate::statistics::{Micros, thousands};
+use crate::statistics::thousands;
 use crate::tracer::{Place, Stop};
 use crate::walk::{Found, is_walker};
 
@@ -64,9 +64,7 @@ fn stop(scenario: &Scenario, place: Place, lore: &Lore, found: &mut Found) -> Re
         found.count(IN_A_ROW);
     }
     site.let_finish(stopped, ready.report, operation.effect)?;
-    let settled = site.settle(operation.effect)?;
-    found.longest_us.push(settled.longest.as_micros() as u32);
-    ensure!(settled.verdict.faults.is_empty(), "{}", settled.verdict.faults.join("; "));
+    found.note(site.settle(operation.effect)?);
     Ok(stop == Stop::There)
 }
 
@@ -96,9 +94,7 @@ fn record(plan: &Plan, walked: &Walked) -> Record {
         promise,
         Outcome::new(faults == 0, figure),
     );
-    let longest = Micros::of(walked.found.iter().flat_map(|found| &found.longest_us));
-    let promise = "no operation of the others lasts longer than 100 ms, 99 of 100 less than 10 ms";
-    record.row("the others meanwhile", promise, Outcome::new(longest.holds(), longest.to_string()));
+    walked.pace(&mut record, "the others meanwhile", "operation of the others");
     let figure = format!("{} openings refused", thousands(walked.counted(REFUSED)));
     let promise = "who opens a name while its remover is stopped is told so, after 2 s";
     record.row("SIGSTOP between the lock of a removal and its end", promise, Outcome::new(true, figure));

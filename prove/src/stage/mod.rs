@@ -22,7 +22,7 @@ mod verdict;
 
 pub(crate) use crowd::Said;
 pub(crate) use operation::{Effect, Operation, Outcome, Role, operation};
-pub(crate) use site::{Lore, Ready, Site};
+pub(crate) use site::{Lore, Ready, Settled, Site};
 
 use mode::{MODES, Mode, Scope};
 use operation::OPERATIONS;

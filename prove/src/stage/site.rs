@@ -19,7 +19,7 @@ use super::message::{self, LARGE, SMALL};
 use super::mode::{CAPACITY, Mode, Scope};
 use super::operation::{Effect, OPERATIONS, Operation, Outcome, Part, Role};
 use super::state::State;
-use super::verdict::{Ledger, Verdict};
+use super::verdict::Ledger;
 use crate::tracer::{Place, Stop, Victim};
 
 pub(crate) use watch::Watch;
@@ -66,7 +66,8 @@ pub(crate) struct Ready {
 
 /// What survivors found.
 pub(crate) struct Settled {
-    pub(crate) verdict: Verdict,
+    /// How many messages the victim sent or took.
+    pub(crate) progress: usize,
     pub(crate) longest: Duration,
 }
 
@@ -95,7 +96,7 @@ impl<'a> Site<'a> {
             ledger: Ledger::default(),
             longest: Duration::ZERO,
         };
-        site.open_ends()?;
+        site.open_missing(true, true)?;
         (state.arrange)(&mut site).with_context(|| format!("the state {}", state.name))?;
         site.make_way(role);
         Ok(site)
@@ -123,14 +124,19 @@ impl<'a> Site<'a> {
         folder.join(&self.name)
     }
 
-    fn open_ends(&mut self) -> Result<()> {
-        if self.sender.is_none() {
+    /// Opens the ends that are not there and that are wanted.
+    fn open_missing(&mut self, sender: bool, receiver: bool) -> Result<(), Error> {
+        if sender && self.sender.is_none() {
             self.sender = Some(Sender::open(self.address().as_str())?);
         }
-        if self.receiver.is_none() {
+        if receiver && self.receiver.is_none() {
             self.receiver = Some(Receiver::open(self.address().as_str())?);
         }
         Ok(())
+    }
+
+    fn has_sleeper(&self, role: Role) -> bool {
+        self.sleepers.iter().any(|sleeper| sleeper.role == role)
     }
 
     /// One to one, leaves a victim of that role its end.

@@ -18,7 +18,7 @@ use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
-pub(crate) use process::Fork;
+pub(crate) use process::{Fork, is_asleep};
 
 /// So many instructions are an operation at most.
 const STEPS_MAX: usize = 400_000;

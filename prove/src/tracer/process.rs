@@ -58,17 +58,12 @@ impl Fork {
 
     /// Whether it sleeps in the kernel.
     pub(crate) fn sleeps(&self) -> bool {
-        self.is_in_state('S')
+        is_asleep(self.pid())
     }
 
     /// Whether it came to its end.
     pub(crate) fn has_ended(&self) -> bool {
-        self.is_in_state('Z')
-    }
-
-    fn is_in_state(&self, state: char) -> bool {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap_or_default();
-        stat.rsplit(") ").next().is_some_and(|tail| tail.starts_with(state))
+        is_in_state(self.pid(), 'Z')
     }
 
     /// Waits until it ended by itself, well; lets it go on where it stops.
@@ -123,6 +118,16 @@ impl Drop for Fork {
             ) {}
         }
     }
+}
+
+/// Whether a process sleeps in the kernel.
+pub(crate) fn is_asleep(pid: Pid) -> bool {
+    is_in_state(pid, 'S')
+}
+
+fn is_in_state(pid: Pid, state: char) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit(") ").next().is_some_and(|tail| tail.starts_with(state))
 }
 
 /// Dies with the parent.

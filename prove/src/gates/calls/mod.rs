@@ -11,7 +11,7 @@ use crate::gates::Gate;
 use crate::product::{FAULTS_MAX, Walked, over_product};
 use crate::record::{Outcome, Record};
 use crate::stage::{self, Effect, Lore, Operation, Role, Scenario, Site};
-use crate::statistics::{Micros, thousands};
+use crate::statistics::thousands;
 use crate::walk::{Found, is_walker};
 
 use errnos::Failures;
@@ -149,9 +149,7 @@ fn fail(
     }
     let left = Belongings::of(victim)?;
     let said = site.let_finish(ready.victim.leave_stopped()?, ready.report, operation.effect)?;
-    let settled = site.settle(operation.effect)?;
-    found.longest_us.push(settled.longest.as_micros() as u32);
-    ensure!(settled.verdict.faults.is_empty(), "{}", settled.verdict.faults.join("; "));
+    found.note(site.settle(operation.effect)?);
     if !failed {
         return Ok(false);
     }
@@ -212,9 +210,7 @@ fn record(plan: &Plan, walked: &Walked) -> Record {
     );
     let promise = "a typed error or success, EINTR never shows, nothing leaks, and the channel is sound";
     record.row("a system call fails", promise, Outcome::new(faults == 0, figure));
-    let longest = Micros::of(walked.found.iter().flat_map(|found| &found.longest_us));
-    let promise = "no operation of the others lasts longer than 100 ms, 99 of 100 less than 10 ms";
-    record.row("the others afterwards", promise, Outcome::new(longest.holds(), longest.to_string()));
+    walked.pace(&mut record, "the others afterwards", "operation of the others");
     walked.left_out(&mut record);
     record
 }

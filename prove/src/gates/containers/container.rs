@@ -15,7 +15,7 @@ use nix::sys::wait::waitpid;
 use nix::unistd::{Gid, Pid, Uid, getuid, setgid, setuid};
 
 use crate::page::Page;
-use crate::tracer::Fork;
+use crate::tracer::{Fork, is_asleep};
 
 /// What a container has of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,8 +86,7 @@ impl Container {
 
     /// Whether the process inside sleeps in the kernel.
     pub(crate) fn is_asleep(&self) -> bool {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.inner)).unwrap_or_default();
-        stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('S'))
+        is_asleep(self.inner)
     }
 }
 

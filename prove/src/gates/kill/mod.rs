@@ -7,7 +7,7 @@ use anyhow::Result;
 use crate::gates::Gate;
 use crate::product::{Walked, over_product};
 use crate::record::{Outcome, Record};
-use crate::statistics::{Micros, thousands};
+use crate::statistics::thousands;
 use crate::{Plan, atlas};
 
 pub(crate) const GATE: Gate = Gate {
@@ -41,15 +41,8 @@ fn record(plan: &Plan, walked: &Walked) -> Record {
     let promise =
         "nothing committed is lost, torn or doubled; every slot, chunk and place is used again; nobody waits";
     record.row("SIGKILL in front of an instruction", promise, Outcome::new(faults == 0, figure));
-    let longest = Micros::of(walked.found.iter().flat_map(|found| &found.longest_us));
-    let promise = "no survivor's operation lasts longer than 100 ms, 99 of 100 less than 10 ms";
-    record.row(
-        "counted from the kernel's release",
-        promise,
-        Outcome::new(longest.holds(), longest.to_string()),
-    );
-    let release = Micros::of(walked.found.iter().flat_map(|found| &found.release_us));
-    record.row("from SIGKILL to that release", "the kernel's", Outcome::new(true, release.to_string()));
+    walked.pace(&mut record, "counted from the kernel's release", "survivor's operation");
+    walked.release(&mut record, "from SIGKILL to that release");
     walked.left_out(&mut record);
     record
 }

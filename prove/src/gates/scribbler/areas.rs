@@ -20,6 +20,7 @@ pub(super) enum Focus {
 }
 
 impl Focus {
+    /// The last is all the others.
     pub(super) const ALL: [Self; 9] = [
         Self::Header,
         Self::Lines,
@@ -31,17 +32,6 @@ impl Focus {
         Self::Payloads,
         Self::Everything,
     ];
-    const AREAS: [Self; 8] = [
-        Self::Header,
-        Self::Lines,
-        Self::Participants,
-        Self::Endpoints,
-        Self::Extents,
-        Self::Slots,
-        Self::Descriptors,
-        Self::Payloads,
-    ];
-
     /// What it is called in the chart.
     pub(super) fn about(self) -> &'static str {
         match self {
@@ -158,7 +148,7 @@ impl Map {
 impl Focus {
     /// This one, or any for [`Everything`](Self::Everything).
     pub(super) fn concrete(self, random: &mut crate::random::Random) -> Self {
-        if self == Self::Everything { random.one_of(&Self::AREAS) } else { self }
+        if self == Self::Everything { random.one_of(&Self::ALL[..8]) } else { self }
     }
 }
 

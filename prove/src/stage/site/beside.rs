@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
-use narrows::{Deadline, Error, Receiver, Sender};
+use narrows::{Deadline, Error};
 
 use super::Site;
 use crate::stage::crowd::{BOUND, Report, Said};
@@ -39,17 +39,10 @@ impl Site<'_> {
 
     fn come_beside(&mut self, victim: Role) -> Result<(), Error> {
         // One to one, the only place may be the victim's or a sleeper's.
-        let one = self.mode.one;
-        let is_free = |role: Role, sleepers: &[super::Sleeper]| {
-            !one || role != victim && !sleepers.iter().any(|sleeper| sleeper.role == role)
-        };
+        let is_free = |role: Role| !self.mode.one || role != victim && !self.has_sleeper(role);
+        let (sender, receiver) = (is_free(Role::Sender), is_free(Role::Receiver));
         let start = Instant::now();
-        if self.sender.is_none() && is_free(Role::Sender, &self.sleepers) {
-            self.sender = Some(Sender::open(self.address().as_str())?);
-        }
-        if self.receiver.is_none() && is_free(Role::Receiver, &self.sleepers) {
-            self.receiver = Some(Receiver::open(self.address().as_str())?);
-        }
+        self.open_missing(sender, receiver)?;
         self.lasted(start);
         Ok(())
     }

@@ -9,6 +9,7 @@ use narrows::{Deadline, Error, Received, Receiver, Sender};
 use super::super::crowd::{BOUND, Sleeper};
 use super::super::message::{self, LARGE, SMALL};
 use super::super::operation::{Effect, Role};
+use super::super::verdict::Verdict;
 use super::{Settled, Site};
 
 /// A sleeper that is owed something has it by then, whoever died: sleeps are bounded by 90 ms.
@@ -17,10 +18,10 @@ const SLEEP_MAX: Duration = Duration::from_millis(400);
 const WELCOME: [&str; 2] = ["spare", "growing"];
 
 impl Site<'_> {
-    /// Survivors go on after the victim's end, until nothing waits and all are done; then the verdict.
+    /// Survivors go on after the victim's end, until nothing waits and all are done.
     ///
     /// # Errors
-    /// Where they cannot.
+    /// Where they cannot, or what came out is not what must.
     pub(crate) fn settle(mut self, effect: Effect) -> Result<Settled> {
         self.check("after the death", false)?;
         self.held.clear();
@@ -35,25 +36,22 @@ impl Site<'_> {
         self.drain()?;
         self.resume()?;
         self.drain()?;
-        let verdict = self.ledger.judge(effect);
+        let Verdict { progress, faults } = self.ledger.judge(effect);
         self.fill_and_empty()?;
         self.check("at the end", true)?;
         let longest = self.longest;
         self.close()?;
-        Ok(Settled { verdict, longest })
+        ensure!(faults.is_empty(), "{}", faults.join("; "));
+        Ok(Settled { progress, longest })
     }
 
     /// Fresh ends beside the old ones, or in the place of the dead.
     fn succeed(&mut self) -> Result<()> {
         let start = Instant::now();
-        let asleep = |role: Role, sleepers: &[Sleeper]| sleepers.iter().any(|sleeper| sleeper.role == role);
         if self.mode.one {
-            if self.sender.is_none() && !asleep(Role::Sender, &self.sleepers) {
-                self.sender = Some(Sender::open(self.address().as_str()).context("a successor opens")?);
-            }
-            if self.receiver.is_none() && !asleep(Role::Receiver, &self.sleepers) {
-                self.receiver = Some(Receiver::open(self.address().as_str()).context("a successor opens")?);
-            }
+            let sender = !self.has_sleeper(Role::Sender);
+            let receiver = !self.has_sleeper(Role::Receiver);
+            self.open_missing(sender, receiver).context("a successor opens")?;
         } else {
             self.sender = Some(Sender::open(self.address().as_str()).context("a successor opens")?);
             self.receiver = Some(Receiver::open(self.address().as_str()).context("a successor opens")?);
@@ -162,8 +160,11 @@ impl Site<'_> {
 
     /// The segment is what it must be; where it is `repaired`, nothing is left to do for the dead.
     fn check(&self, when: &str, repaired: bool) -> Result<()> {
-        let sends = self.sleepers.iter().any(|sleeper| sleeper.role == Role::Sender);
-        let moment = if sends || !self.stopped.is_empty() { Moment::Any } else { Moment::Rest };
+        let moment = if self.has_sleeper(Role::Sender) || !self.stopped.is_empty() {
+            Moment::Any
+        } else {
+            Moment::Rest
+        };
         let report = match narrows::channel::check(&self.bare()?, moment) {
             Err(Error::NotFound { .. }) if self.sender.is_none() && self.receiver.is_none() => return Ok(()),
             report => report.with_context(|| format!("the check {when}"))?,
