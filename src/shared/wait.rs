@@ -27,11 +27,11 @@ const BUDGET_MAX: Duration = Duration::from_micros(50);
 const BUDGET_MIN: Duration = Duration::from_micros(2);
 /// Somebody's claim in the way is watched for so long, then revoked.
 const CLAIM_PATIENCE: Duration = Duration::from_micros(30);
-/// How long one sleep lasts: whatever killed whom meanwhile, who sleeps looks again, and is done within 100 ms.
+/// How long one sleep lasts at most: whatever killed whom meanwhile, who sleeps looks again, and is done within 100 ms.
 pub(crate) const IDLE: Duration = Duration::from_millis(90);
 /// How long one nap lasts while the owner of a claim wakes others.
 pub(crate) const NAP: Duration = Duration::from_micros(100);
-/// How long one sleep lasts while a named peer is waited for.
+/// How long one sleep lasts at first, and while a named peer is waited for.
 pub(crate) const WATCH: Duration = Duration::from_millis(5);
 
 /// One endpoint's way of waiting.

@@ -13,7 +13,7 @@ use crate::shared::layout::Peers;
 use crate::shared::pair::Bed;
 use crate::shared::participants::{Endpoint, Role};
 use crate::shared::repair::Structures;
-use crate::shared::wait::{IDLE, Spinner, WaitMode};
+use crate::shared::wait::{IDLE, Spinner, WATCH, WaitMode};
 use crate::sys::process::ProcessMark;
 
 /// How long an operation goes on where others change what it looks at, its deadline notwithstanding: what honest
@@ -26,6 +26,8 @@ pub(super) struct Patience {
     rounds: u32,
     /// Until when others may stand in the way of what has no time left.
     grace: Option<Instant>,
+    /// When it first lay down to sleep.
+    asleep_since: Option<Instant>,
 }
 
 impl Patience {
@@ -44,6 +46,13 @@ impl Patience {
     pub(super) fn is_over_by_now(&mut self, deadline: Deadline) -> bool {
         self.rounds = self.rounds.wrapping_add(1);
         self.rounds.is_multiple_of(64) && self.is_over(deadline)
+    }
+
+    /// Until when the next sleep may last: also for one who is alone, as a newcomer can die between what it changed
+    /// and waking whom that concerns. What was slept through by then is at most a quarter of the wait, or [`WATCH`].
+    pub(super) fn sleep_until(&mut self, deadline: Deadline) -> Deadline {
+        let waited = self.asleep_since.get_or_insert_with(Instant::now).elapsed();
+        deadline.remaining_within((waited / 4).clamp(WATCH, IDLE)).into()
     }
 }
 
@@ -98,12 +107,6 @@ impl Handle {
 
     pub(super) fn shared(&self) -> &Structures {
         &self.attachment.shared
-    }
-
-    /// Until when one sleep may last: also for one who is alone, as a newcomer can die between what it changed and
-    /// waking whom that concerns.
-    pub(super) fn sleep_until(deadline: Deadline) -> Deadline {
-        deadline.remaining_within(IDLE).into()
     }
 
     /// Looks for the dead, at most once every idle period. True: some were found.

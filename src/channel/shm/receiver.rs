@@ -245,7 +245,7 @@ impl ShmReceiver {
                     }
                 }
                 Ok(Look::Nothing(found)) => {
-                    if self.wait(found, deadline)? {
+                    if self.wait(found, &mut patience, deadline)? {
                         return Ok(None);
                     }
                 }

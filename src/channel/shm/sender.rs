@@ -155,7 +155,7 @@ impl ShmSender {
                         pair.filled(side);
                         return Ok(());
                     }
-                    self.wait_one(deadline)?;
+                    self.wait_one(&mut patience, deadline)?;
                 }
             }
         }
@@ -303,7 +303,7 @@ impl ShmSender {
             return Err(self.timed_out());
         }
         if self.handle.spinner.sleeps() {
-            ring.sleep(found, Handle::sleep_until(deadline), || true);
+            ring.sleep(found, patience.sleep_until(deadline), || true);
         }
         self.handle.round();
         Ok(())
@@ -311,7 +311,7 @@ impl ShmSender {
 
     #[cold]
     #[inline(never)]
-    fn wait_one(&mut self, deadline: Deadline) -> Result<()> {
+    fn wait_one(&mut self, patience: &mut Patience, deadline: Deadline) -> Result<()> {
         let Link::One(pair, side) = &mut self.link else { return Ok(()) };
         // As long as it watches, a sender looks at the head that is published now and then: to ask for the exact one
         // would take its line from a receiver that stores it with each message.
@@ -328,7 +328,7 @@ impl ShmSender {
             return Err(self.timed_out());
         }
         if self.handle.spinner.sleeps() {
-            let until = Handle::sleep_until(deadline);
+            let until = patience.sleep_until(deadline);
             if !pair.sleep(Bed::Sender, until, || pair.exact_room(side) == 0) {
                 return Err(super::no_barrier(&self.handle.what));
             }

@@ -10,7 +10,7 @@ use crate::shared::participants::Role;
 use crate::shared::ring::{Found, Front};
 use crate::shared::wait::IDLE;
 
-use super::handle::Handle;
+use super::handle::Patience;
 use super::receiver::{Link, ShmReceiver};
 use crate::atomic::Ordering::Relaxed;
 
@@ -28,7 +28,12 @@ pub(super) enum IdleMemory {
 impl ShmReceiver {
     /// Waits until there may be a message. True: the end.
     #[inline(never)]
-    pub(super) fn wait(&mut self, found: Option<Found>, deadline: Deadline) -> Result<bool> {
+    pub(super) fn wait(
+        &mut self,
+        found: Option<Found>,
+        patience: &mut Patience,
+        deadline: Deadline,
+    ) -> Result<bool> {
         // What changes from here on is news: a sender that leaves behind this look must not be slept on.
         let epoch = self.handle.shared().participants.senders_epoch();
         if self.has_ended() && self.is_drained()? {
@@ -55,14 +60,13 @@ impl ShmReceiver {
             return Err(self.timed_out());
         }
         if self.handle.spinner.sleeps() {
-            self.sleep(found, epoch, deadline)?;
+            self.sleep(found, epoch, patience.sleep_until(deadline))?;
         }
         self.handle.round();
         Ok(false)
     }
 
-    fn sleep(&mut self, found: Option<Found>, epoch: u64, deadline: Deadline) -> Result<()> {
-        let until = Handle::sleep_until(deadline);
+    fn sleep(&mut self, found: Option<Found>, epoch: u64, until: Deadline) -> Result<()> {
         let nothing_new = || self.handle.shared().participants.senders_epoch() == epoch;
         match (&self.link, found) {
             (Link::Many(ring, _), Some(found)) => {

@@ -108,7 +108,7 @@ impl Wait for Ours {
     }
 
     fn bound(&self) -> Option<Duration> {
-        Some(Duration::from_millis(if self.what == For::Chunk { 5 } else { 100 }))
+        Some(Duration::from_millis(5))
     }
 }
 

@@ -150,8 +150,9 @@ impl Table<'_> {
             return Ok(Verdict::Lost); // the poster itself hangs
         }
         drop(victim);
-        if lag_us < 0 && self.survivor.done_within(SHOWS)?.is_none() && !self.wait.is_posted()? {
-            return self.post_again(); // the victim had it
+        if self.survivor.done_within(SHOWS)?.is_none() && !self.wait.is_posted()? {
+            // The victim had it: struck behind the post, or on its way out of a sleep that was over by itself.
+            return self.post_again();
         }
         self.judge()
     }
