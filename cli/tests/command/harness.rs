@@ -14,6 +14,13 @@ pub(crate) const BOUND: Duration = Duration::from_secs(30);
 /// The command under test.
 pub(crate) const NARROWS: &str = env!("CARGO_BIN_EXE_narrows");
 
+/// The command, with every signal as it is by default: a caller in the background may have made Ctrl-C ignored.
+pub(crate) fn command() -> Command {
+    let mut command = Command::new("env");
+    command.args(["--default-signal", NARROWS]);
+    command
+}
+
 /// Names that no other test uses; what still has them at the end fails the test.
 pub(crate) struct Place {
     directory: tempfile::TempDir,
@@ -107,7 +114,7 @@ pub(crate) struct Running {
 impl Running {
     /// Starts `narrows` with standard input as given and both outputs collected.
     pub(crate) fn start(arguments: impl IntoIterator<Item = impl AsRef<OsStr>>, input: Stdio) -> Self {
-        Self::spawn(Command::new(NARROWS).args(arguments).stdin(input).stdout(Stdio::piped()))
+        Self::spawn(command().args(arguments).stdin(input).stdout(Stdio::piped()))
     }
 
     /// Starts any command whose standard output is collected if it is piped.

@@ -4,7 +4,7 @@ use std::io::Read;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crate::harness::{NARROWS, Place, Running, narrows, start, until, until_peers};
+use crate::harness::{NARROWS, Place, Running, command, narrows, start, until, until_peers};
 
 /// The signal set in which `signal` is caught by a process, or not.
 fn catches(pid: u32, signal: u32) -> bool {
@@ -80,7 +80,7 @@ fn ctrl_c_ends_a_receiver_whose_output_nobody_reads() {
     let place = Place::new();
     let address = place.shm();
     let (mut reader, writer) = std::io::pipe().unwrap();
-    let receiver = Running::spawn(Command::new(NARROWS).args(["recv", &address]).stdout(writer));
+    let receiver = Running::spawn(command().args(["recv", &address]).stdout(writer));
     until_peers(&address, "receivers", 1);
     let big = "x".repeat(100_000);
     narrows(["send", &address, &big, "second"]).ok();
@@ -128,7 +128,7 @@ fn a_message_whose_receiver_is_killed_before_it_was_written_comes_again() {
     let place = Place::new();
     let address = format!("{},ack=release", place.shm());
     let (mut reader, writer) = std::io::pipe().unwrap();
-    let mut receiver = Running::spawn(Command::new(NARROWS).args(["recv", &address]).stdout(writer));
+    let mut receiver = Running::spawn(command().args(["recv", &address]).stdout(writer));
     until_peers(&place.shm(), "receivers", 1);
     let big = "x".repeat(100_000);
     narrows(["send", &address, &big]).ok();
