@@ -49,10 +49,10 @@ impl Patience {
     }
 
     /// Until when the next sleep may last: also for one who is alone, as a newcomer can die between what it changed
-    /// and waking whom that concerns. What was slept through by then is at most a quarter of the wait, or [`WATCH`].
+    /// and waking whom that concerns. What was slept through by then is at most half of the wait, or [`WATCH`].
     pub(super) fn sleep_until(&mut self, deadline: Deadline) -> Deadline {
         let waited = self.asleep_since.get_or_insert_with(Instant::now).elapsed();
-        deadline.remaining_within((waited / 4).clamp(WATCH, IDLE)).into()
+        deadline.remaining_within((waited / 2).clamp(WATCH, IDLE)).into()
     }
 }
 
