@@ -5,7 +5,7 @@ use rustix::io::Errno;
 
 use super::open::End;
 use crate::channel::transport::RawReceiver;
-use crate::channel::wire::{BUFFER, Decoder, Settings, deliver, no_message};
+use crate::channel::wire::{BUFFER, Decoder, Settings, no_message};
 use crate::deadline::Deadline;
 use crate::error::{Error, Result, Text};
 use crate::message::Inbox;
@@ -44,8 +44,8 @@ impl RawReceiver for FifoReceiver {
             return Err(Error::Forked { what: self.what.clone() });
         }
         for reads in 0u32.. {
-            match self.decoder.next() {
-                Ok(Some(message)) => return deliver(&self.what, message, inbox).map(Some),
+            match self.decoder.deliver_next(&self.what, inbox) {
+                Ok(Some(delivered)) => return delivered.map(Some),
                 Ok(None) => {}
                 Err(fault) => {
                     self.is_broken = true;
@@ -68,8 +68,7 @@ impl RawReceiver for FifoReceiver {
                 Ok(0) => {
                     self.is_dry = true;
                     self.is_broken = false;
-                    let line = self.decoder.finish(false);
-                    return line.map(|line| deliver(&self.what, line, inbox)).transpose();
+                    return self.decoder.deliver_last(false, &self.what, inbox).transpose();
                 }
                 Ok(len) => {
                     self.is_dry = len < room;

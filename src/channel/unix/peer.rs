@@ -1,5 +1,6 @@
 //! One connection of a receiver.
 
+use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::io::Errno;
@@ -11,7 +12,33 @@ use crate::message::Inbox;
 use crate::sys::socket;
 
 /// The largest packet in bytes. A sender without privileges reaches 416 KiB.
-pub(super) const PACKET_MAX: usize = 512 << 10;
+const PACKET_MAX: usize = 512 << 10;
+
+/// Where packets land, one at a time.
+pub(super) struct Landing {
+    bytes: Box<[u8]>,
+    /// The message of the last one, if this process had no memory for it.
+    kept: Option<Range<usize>>,
+}
+
+impl Landing {
+    /// Room for packets; streams need none.
+    pub(super) fn new(kind: SocketType) -> Self {
+        let len = if kind == SocketType::SEQPACKET { PACKET_MAX } else { 0 };
+        Self { bytes: vec![0; len].into(), kept: None }
+    }
+
+    /// Delivers what was kept.
+    pub(super) fn deliver_kept(&mut self, what: &Text, inbox: &mut dyn Inbox) -> Option<Result<()>> {
+        self.kept.take().map(|range| self.deliver(range, what, inbox))
+    }
+
+    fn deliver(&mut self, range: Range<usize>, what: &Text, inbox: &mut dyn Inbox) -> Result<()> {
+        let delivered = deliver(what, &self.bytes[range.clone()], inbox);
+        self.kept = matches!(delivered, Err(Error::NoSpace { .. })).then_some(range);
+        delivered
+    }
+}
 
 pub(super) struct Peer {
     socket: OwnedFd,
@@ -47,18 +74,17 @@ impl Peer {
     }
 
     /// Gives its next message. Reads once at most, so that nobody else waits for long.
-    pub(super) fn serve(&mut self, what: &Text, packet: &mut [u8], inbox: &mut dyn Inbox) -> Served {
+    pub(super) fn serve(&mut self, what: &Text, packet: &mut Landing, inbox: &mut dyn Inbox) -> Served {
         match &mut self.decoder {
-            _ if self.is_over => Served::Gone { died: 0 },
             Some(decoder) => {
-                let mut may_read = self.is_ready;
+                let mut may_read = self.is_ready && !self.is_over;
                 loop {
-                    match decoder.next() {
-                        Ok(Some(message)) => return Served::Message(deliver(what, message, inbox)),
+                    match decoder.deliver_next(what, inbox) {
+                        Ok(Some(delivered)) => return Served::Message(delivered),
                         Err(fault) => return Served::Refused(fault),
                         Ok(None) => {}
                     }
-                    if decoder.said_bye() {
+                    if self.is_over || decoder.said_bye() {
                         return Served::Gone { died: 0 };
                     }
                     if !std::mem::take(&mut may_read) {
@@ -76,8 +102,8 @@ impl Peer {
                     }
                 }
                 self.is_over = true;
-                match decoder.finish(true) {
-                    Some(line) => Served::Message(deliver(what, line, inbox)),
+                match decoder.deliver_last(true, what, inbox) {
+                    Some(delivered) => Served::Message(delivered),
                     None => Served::Gone { died: decoder.died() },
                 }
             }
@@ -85,15 +111,18 @@ impl Peer {
         }
     }
 
-    fn serve_packet(&mut self, what: &Text, packet: &mut [u8], inbox: &mut dyn Inbox) -> Served {
+    fn serve_packet(&mut self, what: &Text, packet: &mut Landing, inbox: &mut dyn Inbox) -> Served {
         if !self.is_ready {
             return Served::Nothing;
         }
         let died = u64::from(self.settings.wire == Wire::Frames);
-        match socket::recv_packet(&self.socket, packet) {
+        match socket::recv_packet(&self.socket, &mut packet.bytes) {
             Ok(0) | Err(Errno::CONNRESET) => Served::Gone { died },
-            Ok(len) => match cut_packet(&packet[..len.min(PACKET_MAX)], len, self.settings) {
-                Ok(Packet::Message(message)) => Served::Message(deliver(what, message, inbox)),
+            Ok(len) => match cut_packet(&packet.bytes[..len.min(PACKET_MAX)], len, self.settings) {
+                Ok(Packet::Message(message)) => {
+                    let range = len - message.len()..len;
+                    Served::Message(packet.deliver(range, what, inbox))
+                }
                 Ok(Packet::Bye) => Served::Gone { died: 0 },
                 Err(fault) => Served::Refused(fault),
             },
@@ -107,5 +136,48 @@ impl Peer {
             return Served::Nothing;
         }
         Served::Failed(Error::from_errno(what, "recv", errno))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::net::{AddressFamily, SocketFlags, socketpair};
+
+    use super::*;
+    use crate::channel::wire::{Kind, header};
+
+    /// No memory, or enough.
+    struct Memory(Option<Vec<u8>>);
+
+    impl Inbox for Memory {
+        fn room(&mut self, len: usize) -> Option<&mut [u8]> {
+            let held = self.0.as_mut()?;
+            held.resize(len, 0);
+            Some(held)
+        }
+    }
+
+    #[test]
+    fn a_packet_that_there_is_no_memory_for_comes_again() {
+        let (kind, settings) = (SocketType::SEQPACKET, Settings { wire: Wire::Frames, max_message: 1 << 20 });
+        let (ours, theirs) =
+            socketpair(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK, None)
+                .unwrap();
+        for message in [&b"first"[..], b"second"] {
+            let packet = [&header(Kind::Message, message.len())[..], message].concat();
+            rustix::io::write(&theirs, &packet).unwrap();
+        }
+        let (mut peer, mut packet, what) =
+            (Peer::new(ours, kind, settings), Landing::new(kind), "unix:x".into());
+        let none = peer.serve(&what, &mut packet, &mut Memory(None));
+        assert!(matches!(none, Served::Message(Err(Error::NoSpace { .. }))));
+        let again = packet.deliver_kept(&what, &mut Memory(None));
+        assert!(matches!(again, Some(Err(Error::NoSpace { .. }))));
+        let mut memory = Memory(Some(Vec::new()));
+        assert!(matches!(packet.deliver_kept(&what, &mut memory), Some(Ok(()))));
+        assert_eq!(memory.0.as_deref(), Some(&b"first"[..]));
+        assert!(packet.deliver_kept(&what, &mut memory).is_none());
+        assert!(matches!(peer.serve(&what, &mut packet, &mut memory), Served::Message(Ok(()))));
+        assert_eq!(memory.0.as_deref(), Some(&b"second"[..]));
     }
 }

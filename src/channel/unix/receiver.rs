@@ -5,7 +5,7 @@ use rustix::io::Errno;
 use rustix::net::SocketType;
 
 use super::bind::{Bound, QUESTION};
-use super::peer::{PACKET_MAX, Peer, Served};
+use super::peer::{Landing, Peer, Served};
 use crate::channel::place;
 use crate::channel::transport::RawReceiver;
 use crate::channel::wire::{Settings, no_message};
@@ -30,8 +30,7 @@ pub(super) struct UnixReceiver {
     /// Whose turn it is.
     turn: usize,
     since_look: u32,
-    /// Where packets land, one at a time; empty for streams.
-    packet: Box<[u8]>,
+    packet: Landing,
     /// A sender was there since this receiver opened.
     was_sent_to: bool,
     /// No descriptor is left for another connection: one must go first.
@@ -44,7 +43,6 @@ pub(super) struct UnixReceiver {
 
 impl UnixReceiver {
     pub(super) fn new(what: Text, bound: Bound, kind: SocketType, settings: Settings) -> Self {
-        let packet = if kind == SocketType::SEQPACKET { vec![0; PACKET_MAX].into() } else { Box::default() };
         Self {
             bound,
             what,
@@ -53,7 +51,7 @@ impl UnixReceiver {
             peers: Vec::new(),
             turn: 0,
             since_look: 0,
-            packet,
+            packet: Landing::new(kind),
             was_sent_to: false,
             is_full: false,
             died: 0,
@@ -63,6 +61,9 @@ impl UnixReceiver {
 
     /// Serves the peers once round, beginning with whose turn it is, up to the first message.
     fn round(&mut self, inbox: &mut dyn Inbox) -> Option<Result<()>> {
+        if let Some(delivered) = self.packet.deliver_kept(&self.what, inbox) {
+            return Some(delivered);
+        }
         for _ in 0..self.peers.len() {
             if self.turn >= self.peers.len() {
                 self.turn = 0;

@@ -1,7 +1,10 @@
 //! Bytes in, messages out.
 
-use super::{HEADER, Kind, MAGIC, Settings, Wire};
-use crate::error::{Error, Text};
+use std::ops::Range;
+
+use super::{HEADER, Kind, MAGIC, Settings, Wire, deliver};
+use crate::error::{Error, Result, Text};
+use crate::message::{Inbox, no_memory};
 
 /// How many bytes are read at once, unless said otherwise. The buffer never grows: what is longer is collected as it
 /// arrives.
@@ -23,6 +26,30 @@ impl Fault {
         let problem = format!("{who} sends {}", self.found).into();
         Error::Corrupt { what: what.clone(), problem, hint: Some(self.hint.into()) }
     }
+}
+
+/// Why no message comes.
+#[derive(Debug, PartialEq, Eq)]
+enum Refusal {
+    Fault(Fault),
+    /// This process has no memory to collect so many bytes in. They lie where they did.
+    NoMemory {
+        size: u64,
+    },
+}
+
+impl From<Fault> for Refusal {
+    fn from(fault: Fault) -> Self {
+        Self::Fault(fault)
+    }
+}
+
+/// Where the message lies that was just given.
+#[derive(Debug)]
+enum Given {
+    Nothing,
+    Buffered(Range<usize>),
+    Collected,
 }
 
 /// Where the next byte belongs.
@@ -51,7 +78,9 @@ pub(in crate::channel) struct Decoder {
     place: Place,
     /// The message that is being collected, or was just given.
     message: Vec<u8>,
-    is_given: bool,
+    given: Given,
+    /// What was given had no place to go to: it comes again.
+    is_back: bool,
     /// The message is being joined from parts.
     is_joining: bool,
     manners: Manners,
@@ -68,7 +97,8 @@ impl Decoder {
             end: 0,
             place: Place::Header,
             message: Vec::new(),
-            is_given: false,
+            given: Given::Nothing,
+            is_back: false,
             is_joining: false,
             manners: Manners::Silent,
             died: 0,
@@ -85,7 +115,8 @@ impl Decoder {
         self.died
     }
 
-    /// Where to read the next bytes to. There is room once [`next`](Self::next) has given all it could.
+    /// Where to read the next bytes to. There is room once [`deliver_next`](Self::deliver_next) has
+    /// given all it could.
     pub(in crate::channel) fn space(&mut self) -> &mut [u8] {
         self.buffer.copy_within(self.start..self.end, 0);
         self.end -= self.start;
@@ -98,18 +129,69 @@ impl Decoder {
         self.end += len;
     }
 
-    /// The next message, as far as its bytes have arrived.
+    /// Delivers the next message, if all its bytes have arrived. One for which this process has no memory comes again
+    /// the next time.
     ///
     /// # Errors
     /// [`Fault`] where the bytes are no frames, or the message is too large. Nothing more can be cut from this
     /// stream then.
-    pub(in crate::channel) fn next(&mut self) -> Result<Option<&[u8]>, Fault> {
+    pub(in crate::channel) fn deliver_next(
+        &mut self,
+        what: &Text,
+        inbox: &mut dyn Inbox,
+    ) -> Result<Option<Result<()>>, Fault> {
+        let delivered = match self.next() {
+            Ok(message) => message.map(|message| deliver(what, message, inbox)),
+            Err(Refusal::NoMemory { size }) => return Ok(Some(Err(no_memory(what, size)))),
+            Err(Refusal::Fault(fault)) => return Err(fault),
+        };
+        self.keep_undelivered(delivered.as_ref());
+        Ok(delivered)
+    }
+
+    /// Says that the stream ended, after [`deliver_next`](Self::deliver_next) gave all it could: delivers a last line
+    /// without a newline. A sender that said hello and no goodbye is dead, and so is a silent one where `was_there` says
+    /// that the stream was its own.
+    pub(in crate::channel) fn deliver_last(
+        &mut self,
+        was_there: bool,
+        what: &Text,
+        inbox: &mut dyn Inbox,
+    ) -> Option<Result<()>> {
+        let delivered = self.finish(was_there).map(|line| deliver(what, line, inbox));
+        self.keep_undelivered(delivered.as_ref());
+        delivered
+    }
+
+    fn keep_undelivered(&mut self, delivered: Option<&Result<()>>) {
+        self.is_back = matches!(delivered, Some(Err(Error::NoSpace { .. })));
+    }
+
+    /// The next message, as far as its bytes have arrived.
+    fn next(&mut self) -> Result<Option<&[u8]>, Refusal> {
+        if std::mem::take(&mut self.is_back) {
+            return Ok(Some(self.given()));
+        }
         self.forget_given();
         match self.wire {
             Wire::Frames => self.next_frame(),
             Wire::Lines => self.next_line(),
-            Wire::Raw => Ok(self.take_all().filter(|bytes| !bytes.is_empty())),
+            Wire::Raw => Ok(self.take_all()),
         }
+    }
+
+    fn given(&self) -> &[u8] {
+        match &self.given {
+            Given::Nothing => &[],
+            Given::Buffered(range) => &self.buffer[range.clone()],
+            Given::Collected => &self.message,
+        }
+    }
+
+    /// Makes room for so many more bytes of the message.
+    fn reserve(&mut self, len: usize) -> Result<(), Refusal> {
+        let size = (self.message.len() + len) as u64;
+        self.message.try_reserve(len).map_err(|_| Refusal::NoMemory { size })
     }
 
     /// Forgets what was read and is not given.
@@ -120,19 +202,17 @@ impl Decoder {
         self.is_joining = false;
     }
 
-    /// Says that the stream ended, after [`next`](Self::next) gave all it could: gives a last line without a
-    /// newline. A sender that said hello and no goodbye is dead, and so is a silent one where `was_there` says that
-    /// the stream was its own.
-    pub(in crate::channel) fn finish(&mut self, was_there: bool) -> Option<&[u8]> {
+    /// The stream ended: the last line, if no newline was behind it.
+    fn finish(&mut self, was_there: bool) -> Option<&[u8]> {
         self.forget_given();
         self.bury_unclosed(was_there);
         (self.start, self.end, self.place) = (0, 0, Place::Header);
         self.manners = Manners::Silent;
-        self.is_given = true;
+        self.given = Given::Collected;
         Some(&*self.message).filter(|line| self.wire == Wire::Lines && !line.is_empty())
     }
 
-    fn next_frame(&mut self) -> Result<Option<&[u8]>, Fault> {
+    fn next_frame(&mut self) -> Result<Option<&[u8]>, Refusal> {
         loop {
             let here = self.end - self.start;
             match self.place {
@@ -148,12 +228,12 @@ impl Decoder {
                     if self.message.is_empty() && left <= here =>
                 {
                     self.place = Place::Header;
-                    self.start += left;
-                    return Ok(Some(&self.buffer[self.start - left..self.start]));
+                    return Ok(Some(self.give_buffered(left)));
                 }
                 Place::Payload { kind, left, is_wanted } => {
                     let taken = left.min(here);
                     if is_wanted {
+                        self.reserve(taken)?;
                         self.message.extend_from_slice(&self.buffer[self.start..self.start + taken]);
                     }
                     self.start += taken;
@@ -163,7 +243,7 @@ impl Decoder {
                     }
                     self.place = Place::Header;
                     if is_wanted && matches!(kind, Kind::Message | Kind::End) {
-                        (self.is_given, self.is_joining) = (true, false);
+                        (self.given, self.is_joining) = (Given::Collected, false);
                         return Ok(Some(&self.message));
                     }
                 }
@@ -192,27 +272,39 @@ impl Decoder {
         Ok(kind == Kind::Message || self.is_joining)
     }
 
-    fn next_line(&mut self) -> Result<Option<&[u8]>, Fault> {
+    fn next_line(&mut self) -> Result<Option<&[u8]>, Refusal> {
         let bytes = &self.buffer[self.start..self.end];
         let newline = bytes.iter().position(|byte| *byte == b'\n');
-        let line = &bytes[..newline.unwrap_or(bytes.len())];
-        let whole = (self.message.len() + line.len()) as u64;
+        let len = newline.unwrap_or(bytes.len());
+        let whole = (self.message.len() + len) as u64;
         if whole > self.max_message {
-            return Err(too_large(whole, self.max_message));
+            return Err(too_large(whole, self.max_message).into());
         }
-        self.message.extend_from_slice(line);
-        self.start += line.len() + usize::from(newline.is_some());
-        self.is_given = newline.is_some();
-        Ok(newline.map(|_| &*self.message))
+        self.reserve(len)?;
+        self.message.extend_from_slice(&self.buffer[self.start..self.start + len]);
+        self.start += len + usize::from(newline.is_some());
+        if newline.is_none() {
+            return Ok(None);
+        }
+        self.given = Given::Collected;
+        Ok(Some(&self.message))
     }
 
     fn take_all(&mut self) -> Option<&[u8]> {
-        let start = std::mem::replace(&mut self.start, self.end);
-        Some(&self.buffer[start..self.end])
+        let here = self.end - self.start;
+        (here > 0).then(|| self.give_buffered(here))
+    }
+
+    /// Gives the next so many bytes from where they were read to.
+    fn give_buffered(&mut self, len: usize) -> &[u8] {
+        let range = self.start..self.start + len;
+        self.start = range.end;
+        self.given = Given::Buffered(range);
+        self.given()
     }
 
     fn forget_given(&mut self) {
-        if std::mem::take(&mut self.is_given) {
+        if let Given::Collected = std::mem::replace(&mut self.given, Given::Nothing) {
             self.message.clear();
             self.message.shrink_to(KEEP);
         }

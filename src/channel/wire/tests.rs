@@ -15,7 +15,8 @@ fn decode(settings: Settings, bytes: &[u8], pieces: &[usize]) -> (Vec<Vec<u8>>, 
     loop {
         match decoder.next() {
             Ok(Some(message)) => messages.push(message.to_vec()),
-            Err(fault) => return (messages, Some(fault), decoder.died()),
+            Err(Refusal::Fault(fault)) => return (messages, Some(fault), decoder.died()),
+            Err(Refusal::NoMemory { size }) => panic!("no memory for {size} bytes"),
             Ok(None) if rest.is_empty() => break,
             Ok(None) => {
                 let space = decoder.space();
@@ -154,5 +155,47 @@ proptest! {
             prop_assert!(messages.len() >= frames);
             prop_assert!(fault.is_some() || bytes.is_empty() || bytes[0] == b'n');
         }
+    }
+}
+
+/// Has memory for so many bytes.
+struct Narrow(usize, Vec<u8>);
+
+impl Inbox for Narrow {
+    fn room(&mut self, len: usize) -> Option<&mut [u8]> {
+        self.1.resize(len, 0);
+        (len <= self.0).then_some(&mut self.1[..])
+    }
+}
+
+#[test]
+fn what_there_is_no_memory_for_comes_again() {
+    let what = Text::from("unix:x");
+    let message = vec![b'x'; BUFFER + 1];
+    let frames = [frame(Kind::Message, &message[..100]), frame(Kind::Message, &message)].concat();
+    let lines = [&message[..100], b"\n", &message].concat();
+    for (wire, bytes) in [(Wire::Frames, frames), (Wire::Lines, lines), (Wire::Raw, message[..100].to_vec())]
+    {
+        let mut decoder = Decoder::new(Settings { wire, ..SETTINGS }, 2 * BUFFER);
+        decoder.space()[..bytes.len()].copy_from_slice(&bytes);
+        decoder.filled(bytes.len());
+        let mut deliver = |room| {
+            let mut inbox = Narrow(room, Vec::new());
+            let delivered = match decoder.deliver_next(&what, &mut inbox) {
+                Ok(None) => decoder.deliver_last(false, &what, &mut inbox),
+                delivered => delivered.unwrap(),
+            };
+            delivered.map(|delivered| delivered.map(|()| inbox.1))
+        };
+        for len in [100, message.len()] {
+            for room in [10, 11] {
+                assert!(matches!(deliver(room), Some(Err(Error::NoSpace { .. }))), "{wire:?}");
+            }
+            assert_eq!(deliver(len).unwrap().unwrap(), message[..len], "{wire:?}");
+            if wire == Wire::Raw {
+                break;
+            }
+        }
+        assert!(deliver(1).is_none(), "{wire:?}");
     }
 }
