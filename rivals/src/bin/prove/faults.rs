@@ -20,13 +20,13 @@ use super::process::{Line, Peer};
 /// Who sleeps for so long with its message there sleeps until the next one.
 const LOST: Duration = Duration::from_millis(200);
 /// What has nothing to do with that takes at most so long.
-const SOON: Duration = Duration::from_secs(10);
+pub(crate) const SOON: Duration = Duration::from_secs(10);
 
 /// Everything of one fault under one prefix and in one directory, which are removed at the end.
-struct Place(String);
+pub(crate) struct Place(String);
 
 impl Place {
-    fn new(fault: &str) -> Self {
+    pub(crate) fn new(fault: &str) -> Self {
         set_log_level(LogLevel::Fatal);
         Self(format!("narrows-rivals-{}-{fault}", std::process::id()))
     }
@@ -45,14 +45,14 @@ impl Place {
         Ok(config)
     }
 
-    fn node(&self) -> Result<Node<ipc::Service>> {
+    pub(crate) fn node(&self) -> Result<Node<ipc::Service>> {
         Ok(NodeBuilder::new().config(&self.config()?).create()?)
     }
 }
 
 impl Place {
     /// What bears its prefix in shared memory.
-    fn shared(&self) -> impl Iterator<Item = PathBuf> {
+    pub(crate) fn shared(&self) -> impl Iterator<Item = PathBuf> {
         let entries = std::fs::read_dir("/dev/shm").into_iter().flatten().flatten();
         let ours = |entry: &std::fs::DirEntry| entry.file_name().to_string_lossy().starts_with(&self.0);
         entries.filter(ours).map(|entry| entry.path())
@@ -85,16 +85,16 @@ fn notifier(event: &Event) -> Result<Notifier<ipc::Service>> {
 }
 
 /// A channel of numbers in one direction: nothing is dropped.
-struct Numbers(iceoryx2::service::port_factory::publish_subscribe::PortFactory<ipc::Service, u64, ()>);
+pub(crate) struct Numbers(iceoryx2::service::port_factory::publish_subscribe::PortFactory<ipc::Service, u64, ()>);
 
 impl Numbers {
-    fn open(node: &Node<ipc::Service>, name: &str) -> Result<Self> {
+    pub(crate) fn open(node: &Node<ipc::Service>, name: &str) -> Result<Self> {
         let service = node.service_builder(&name.try_into()?).publish_subscribe::<u64>();
         Ok(Self(service.enable_safe_overflow(false).open_or_create()?))
     }
 
     /// Tries again for a while: a dead publisher's place is taken until somebody has cleaned up behind it.
-    fn publisher(&self, node: &Node<ipc::Service>) -> Result<Publisher<ipc::Service, u64, ()>> {
+    pub(crate) fn publisher(&self, node: &Node<ipc::Service>) -> Result<Publisher<ipc::Service, u64, ()>> {
         let end = Instant::now() + SOON / 2;
         loop {
             let publisher = self.0.publisher_builder();
@@ -106,7 +106,7 @@ impl Numbers {
         }
     }
 
-    fn subscriber(&self) -> Result<Subscriber<ipc::Service, u64, ()>> {
+    pub(crate) fn subscriber(&self) -> Result<Subscriber<ipc::Service, u64, ()>> {
         Ok(self.0.subscriber_builder().create()?)
     }
 }
@@ -169,7 +169,7 @@ pub(crate) fn listener_killed() -> Result<Outcome> {
     Ok(Outcome { held: lost == 0, figure: format!("{lost} of {ROUNDS} lost") })
 }
 
-fn expect(peer: &mut Peer, word: u64) -> Result<()> {
+pub(crate) fn expect(peer: &mut Peer, word: u64) -> Result<()> {
     let said = peer.hears(SOON)?.context("a process says nothing")?;
     ensure!(said == word, "a process says {said} instead of {word}");
     Ok(())

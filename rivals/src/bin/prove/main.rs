@@ -2,6 +2,7 @@
 //! docs/reliability.md, beside what came of narrows.
 
 mod faults;
+mod midst;
 mod process;
 
 use std::collections::BTreeMap;
@@ -31,6 +32,7 @@ type Fault = fn() -> Result<Outcome>;
 
 /// Gate, fault, and what does it.
 const FAULTS: &[(&str, &str, Fault)] = &[
+    ("kill", "SIGKILL in front of an instruction", midst::publisher_killed),
     ("wakeups", "the first of two waiting receivers is killed beside a send", faults::listener_killed),
     ("wakeups", "a sender is killed at its wake of a receiver", faults::publisher_killed),
     ("containers", "two PID namespaces, both peers PID 1; one is killed while they talk", faults::containers),

@@ -101,6 +101,14 @@ impl Peer {
 
     /// SIGKILL, and waits until it is gone.
     pub(crate) fn kill(self) {}
+
+    /// SIGKILL, and what it had said until then that nobody heard.
+    pub(crate) fn last_words(mut self) -> Result<Vec<u64>> {
+        kill(self.worker, Signal::SIGKILL)?;
+        let mut said = Vec::new();
+        self.words.read_to_end(&mut said)?;
+        Ok(said.chunks_exact(8).filter_map(|word| word.try_into().ok()).map(u64::from_le_bytes).collect())
+    }
 }
 
 impl Drop for Peer {
