@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use crate::Plan;
 use crate::calls::Calls;
 use crate::gates::Gate;
-use crate::product::{FAULTS_MAX, Walked, over_product};
+use crate::product::{FAULTS_MAX, Walked, over_part};
 use crate::record::{Outcome, Record};
 use crate::stage::{self, Effect, Lore, Operation, Role, Scenario, Site};
 use crate::statistics::thousands;
@@ -20,9 +20,9 @@ pub(crate) const GATE: Gate = Gate {
     run,
 };
 
-/// Scenarios of a sample, and kills in each.
+/// Scenarios of a sample, half of them of operations that wait; kills in each, half of them where the call stands.
 const SAMPLE_SCENARIOS: usize = 60;
-const SAMPLE_KILLS: usize = 25;
+const SAMPLE_KILLS: usize = 24;
 
 /// So long after it was let into a call it is killed in the midst of it, in µs.
 const MOMENTS_US: [u64; 5] = [0, 2, 5, 15, 50];
@@ -50,7 +50,12 @@ fn run(plan: &Plan) -> Result<Record> {
     if !is_walker() {
         sees_a_thief()?;
     }
-    let walked = over_product(plan, GATE.name, SAMPLE_SCENARIOS, |scenario| everywhere(scenario, plan))?;
+    let walk = |sleeps: bool| {
+        let part = |scenario: &Scenario| scenario.operation.sleeps == sleeps;
+        over_part(plan, GATE.name, SAMPLE_SCENARIOS / 2, part, |scenario| everywhere(scenario, plan))
+    };
+    let mut walked = walk(true)?;
+    walked.found.extend(walk(false)?.found);
     Ok(record(plan, &walked))
 }
 
@@ -63,7 +68,9 @@ fn everywhere(scenario: &Scenario, plan: &Plan) -> Result<Found> {
         all.retain(|moment| named == moment.to_string());
         ensure!(!all.is_empty(), "it makes no call {named}");
     } else if plan.sample {
-        all = plan.pick(all, SAMPLE_KILLS);
+        let (still, midst): (Vec<_>, Vec<_>) = all.into_iter().partition(|moment| moment.after_us.is_none());
+        all = plan.pick(still, SAMPLE_KILLS / 2);
+        all.extend(plan.pick(midst, SAMPLE_KILLS / 2));
     }
     for moment in all {
         found.strikes += 1;

@@ -66,6 +66,8 @@ pub(crate) struct Operation {
     pub(crate) effect: Effect,
     /// Whether it moves messages, or waits for them.
     pub(crate) moves: bool,
+    /// Whether it waits, asleep, for what does not come.
+    pub(crate) sleeps: bool,
     /// Whether it lets go of what it took before it ends.
     pub(crate) releases: bool,
     /// Why it makes no sense there.
@@ -80,12 +82,17 @@ pub(crate) const fn operation(
     effect: Effect,
     act: fn(Part) -> Result<Act>,
 ) -> Operation {
-    Operation { name, role, effect, moves: true, releases: true, misfit: |_, _| None, act }
+    Operation { name, role, effect, moves: true, sleeps: false, releases: true, misfit: |_, _| None, act }
 }
 
 /// One that opens, closes, looks or removes.
 const fn name(name: &'static str, role: Role, effect: Effect, act: fn(Part) -> Result<Act>) -> Operation {
     Operation { moves: false, ..operation(name, role, effect, act) }
+}
+
+/// One that waits.
+const fn sleeper(name: &'static str, role: Role, effect: Effect, act: fn(Part) -> Result<Act>) -> Operation {
+    Operation { sleeps: true, ..operation(name, role, effect, act) }
 }
 
 pub(crate) const OPERATIONS: &[Operation] = &[
@@ -102,10 +109,7 @@ pub(crate) const OPERATIONS: &[Operation] = &[
         releases: false,
         ..operation("recv_and_hold", Role::Receiver, Effect::Takes(1), |part| in_place(part, false))
     },
-    Operation {
-        misfit: needs_empty,
-        ..operation("recv_asleep", Role::Receiver, Effect::Nothing, recv_asleep)
-    },
+    Operation { misfit: needs_empty, ..sleeper("recv_asleep", Role::Receiver, Effect::Nothing, recv_asleep) },
     name("open_sender", Role::Sender, Effect::Nothing, open_sender),
     name("open_receiver", Role::Receiver, Effect::Nothing, open_receiver),
     name("close_sender", Role::Sender, Effect::Nothing, close_sender),
@@ -117,10 +121,10 @@ pub(crate) const OPERATIONS: &[Operation] = &[
     },
     name("status", Role::Nobody, Effect::Nothing, status),
     Operation { misfit: needs_nobody, ..name("remove", Role::Nobody, Effect::Removes, remove) },
-    Operation { misfit: needs_full, ..operation("send_asleep", Role::Sender, Effect::Adds(1), send_asleep) },
+    Operation { misfit: needs_full, ..sleeper("send_asleep", Role::Sender, Effect::Adds(1), send_asleep) },
     Operation {
         misfit: needs_exhaustion,
-        ..operation("send_large_asleep", Role::Sender, Effect::Adds(1), send_large_asleep)
+        ..sleeper("send_large_asleep", Role::Sender, Effect::Adds(1), send_large_asleep)
     },
     Operation { misfit: needs_vastness, ..operation("trim", Role::Receiver, Effect::Nothing, trim) },
 ];
