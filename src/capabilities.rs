@@ -125,6 +125,16 @@ impl Capabilities {
         Self(self.0 | 1 << capability as u8)
     }
 
+    /// The set with all of another.
+    pub const fn with(self, others: Self) -> Self {
+        Self(self.0 | others.0)
+    }
+
+    /// The set without any of another.
+    pub const fn without(self, others: Self) -> Self {
+        Self(self.0 & !others.0)
+    }
+
     /// Whether it is in the set.
     pub const fn has(self, capability: Capability) -> bool {
         self.0 & (1 << capability as u8) != 0

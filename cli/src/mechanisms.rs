@@ -3,8 +3,8 @@
 use std::fmt::Write;
 
 use anstyle::Style;
-use narrows::Capability;
-use narrows::channel::{OptionSpec, Transport};
+use narrows::channel::{Exception, OptionSpec, Transport};
+use narrows::{Capabilities, Capability};
 use serde::Serialize;
 
 use crate::output::Output;
@@ -56,13 +56,22 @@ fn plain() -> String {
         let _ = write!(text, "\n{}: {}\n", row.scheme, row.summary);
         text += &match options_like(row) {
             Some(earlier) => format!("  options as {earlier}\n"),
-            None => options(row.options),
+            None => options(row),
         };
     }
     text
 }
 
-fn options(options: &[OptionSpec]) -> String {
+/// `wire=lines|raw: no deaths`, its option between marks.
+fn told(exception: &Exception, mark: &str) -> String {
+    let lacks = exception.lacks.iter().map(|capability| format!("no {capability}"));
+    let changes: Vec<String> =
+        exception.gains.iter().map(|capability| capability.to_string()).chain(lacks).collect();
+    format!("{mark}{}={}{mark}: {}", exception.key, exception.values, changes.join(", "))
+}
+
+fn options(row: &Transport) -> String {
+    let options = row.options;
     let width = |length: fn(&OptionSpec) -> usize| options.iter().map(length).max().unwrap_or(0);
     let setting = width(|option| option.key.len() + 1 + option.values.len());
     let default = width(|option| option.default.len());
@@ -75,7 +84,8 @@ fn options(options: &[OptionSpec]) -> String {
             option.meaning
         )
     };
-    options.iter().map(line).collect()
+    let exception = |exception: &Exception| format!("  with {}\n", told(exception, ""));
+    options.iter().map(line).chain(row.exceptions.iter().map(exception)).collect()
 }
 
 fn markdown() -> String {
@@ -92,15 +102,18 @@ fn markdown() -> String {
     for row in Transport::ALL {
         let options = match options_like(row) {
             Some(earlier) => format!("as `{}", earlier.replacen(':', ":`", 1)),
-            None => row.options.iter().map(markdown_option).collect::<Vec<_>>().join(", "),
+            None => markdown_options(row),
         };
         let _ = writeln!(text, "| `{}:` | {} | {options} |", row.scheme, row.summary);
     }
     text
 }
 
-fn markdown_option(option: &OptionSpec) -> String {
-    format!("`{}={}` ({})", option.key, option.values.replace('|', "\\|"), option.default)
+fn markdown_options(row: &Transport) -> String {
+    let option = |option: &OptionSpec| format!("`{}={}` ({})", option.key, option.values, option.default);
+    let options = row.options.iter().map(option).collect::<Vec<_>>().join(", ");
+    let exceptions = row.exceptions.iter().map(|exception| format!("; with {}", told(exception, "`")));
+    (options + &exceptions.collect::<String>()).replace('|', "\\|")
 }
 
 #[derive(Serialize)]
@@ -108,8 +121,17 @@ struct Json<'a> {
     scheme: &'a str,
     summary: &'a str,
     capabilities: Vec<&'a str>,
+    exceptions: Vec<JsonException<'a>>,
     max_message_bytes: Option<u64>,
     options: Vec<JsonOption<'a>>,
+}
+
+#[derive(Serialize)]
+struct JsonException<'a> {
+    key: &'a str,
+    values: &'a str,
+    lacks: Vec<&'a str>,
+    gains: Vec<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -125,10 +147,16 @@ fn json(row: &Transport) -> anyhow::Result<String> {
         let OptionSpec { key, values, default, meaning } = *option;
         JsonOption { key, values, default, meaning }
     };
+    let names = |set: Capabilities| set.iter().map(Capability::name).collect();
+    let exception = |exception: &Exception| {
+        let Exception { key, values, lacks, gains } = *exception;
+        JsonException { key, values, lacks: names(lacks), gains: names(gains) }
+    };
     let json = Json {
         scheme: row.scheme.name(),
         summary: row.summary,
-        capabilities: row.capabilities.iter().map(Capability::name).collect(),
+        capabilities: names(row.capabilities),
+        exceptions: row.exceptions.iter().map(exception).collect(),
         max_message_bytes: row.max_message,
         options: row.options.iter().map(option).collect(),
     };

@@ -8,7 +8,7 @@
 //! | [`mod@status`] | [`Status`]: a channel seen from outside |
 //! | [`check`] | [`Report`]: whether its memory is sound, and who has what of it |
 //! | `shm` | `shm:`, `file:`, `memfd:` and `fd:` over a segment |
-//! | `unix` | `unix:` sockets, stream and seqpacket |
+//! | `unix` | `unix:` sockets: stream, seqpacket, dgram |
 //! | `fifo` | `fifo:` named pipes |
 //! | `wire` | how messages are cut out of a stream of bytes |
 //! | `place` | what stands at a path, and whose it is |
@@ -34,4 +34,4 @@ pub use receiver::Receiver;
 pub use sender::Sender;
 pub use shm::{check, list, remove, status};
 pub use status::{Kind, Peer, State, Status};
-pub use transport::{OptionSpec, Transport};
+pub use transport::{Exception, OptionSpec, Transport};

@@ -1,8 +1,11 @@
 //! What stands at a path and whose it is, for errors that say so and for removing only what is ours.
 
-use std::path::Path;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::Mode;
+use rustix::net::SocketType;
 
 use crate::address::Address;
 use crate::error::{Error, Result, Text};
@@ -70,6 +73,30 @@ pub(super) fn no_directory(what: &Text, path: &Path) -> Option<Error> {
     let parent = path.parent().filter(|parent| !parent.is_dir())?;
     let hint = format!("there is no directory '{}': make it first", parent.display());
     Some(Error::NotFound { what: what.clone(), hint: Some(hint.into()) })
+}
+
+/// The process that has bound a Unix socket, of one type or any, to this name, as far as this process may look into
+/// others.
+pub(super) fn socket_holder(name: &OsStr, kind: Option<SocketType>) -> Option<u32> {
+    let sockets = std::fs::read("/proc/net/unix").ok()?;
+    let ending = [b" ", name.as_bytes()].concat();
+    let kind = kind.map(|kind| format!("{:04x}", kind.as_raw()));
+    // Num RefCount Protocol Flags Type State Inode Path
+    let inode =
+        sockets.split(|byte| *byte == b'\n').filter(|line| line.ends_with(&ending)).find_map(|line| {
+            let line = String::from_utf8_lossy(line);
+            let mut words = line.split_ascii_whitespace();
+            let is_it = words.nth(4).is_some_and(|found| kind.as_ref().is_none_or(|kind| kind == found));
+            words.nth(1).filter(|_| is_it).map(str::to_owned)
+        })?;
+    let link = PathBuf::from(format!("socket:[{inode}]"));
+    let has_it = |pid: &u32| {
+        let descriptors = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+        let mut links = descriptors.filter_map(|entry| std::fs::read_link(entry.path()).ok());
+        links.any(|found| found == link)
+    };
+    let processes = std::fs::read_dir("/proc").ok()?.flatten();
+    processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).find(has_it)
 }
 
 /// Who holds the whole-file lock of a file, as far as `/proc/locks` tells.

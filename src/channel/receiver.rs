@@ -195,9 +195,9 @@ impl<T: Message + ?Sized> Receiver<T> {
         &self.address
     }
 
-    /// What this transport can do.
+    /// What this transport can do, with the options of the address.
     pub fn capabilities(&self) -> Capabilities {
-        self.row.capabilities
+        self.row.capabilities_of(&self.address)
     }
 
     /// The descriptor of the channel's memory; see [`Sender::descriptor`].

@@ -203,9 +203,9 @@ impl<T: Message + ?Sized> Sender<T> {
         &self.address
     }
 
-    /// What this transport can do.
+    /// What this transport can do, with the options of the address.
     pub fn capabilities(&self) -> Capabilities {
-        self.row.capabilities
+        self.row.capabilities_of(&self.address)
     }
 
     /// The descriptor of the channel's memory, to be inherited by a child or passed over a Unix socket

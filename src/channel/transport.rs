@@ -35,14 +35,39 @@ impl OptionSpec {
     }
 }
 
+/// What an option changes of what a transport can do.
+#[derive(Debug, Clone, Copy)]
+pub struct Exception {
+    /// The option.
+    pub key: &'static str,
+    /// The values that change it: `lines|raw`.
+    pub values: &'static str,
+    /// What goes.
+    pub lacks: Capabilities,
+    /// What comes.
+    pub gains: Capabilities,
+}
+
+impl Exception {
+    pub(crate) const fn lacks(key: &'static str, values: &'static str, lacks: &[Capability]) -> Self {
+        Self { key, values, lacks: Capabilities::of(lacks), gains: Capabilities::of(&[]) }
+    }
+
+    fn applies_to(&self, address: &Address) -> bool {
+        address.option(self.key).is_some_and(|given| self.values.split('|').any(|value| value == given))
+    }
+}
+
 /// One row of the table.
 pub struct Transport {
     /// The scheme that selects it.
     pub scheme: Scheme,
     /// What it is, in a line.
     pub summary: &'static str,
-    /// What it can do.
+    /// What it can do, unless an option says otherwise.
     pub capabilities: Capabilities,
+    /// The options that say otherwise.
+    pub exceptions: &'static [Exception],
     /// The largest message in bytes, where the mechanism (not memory) sets one.
     pub max_message: Option<u64>,
     /// The options that its addresses take.
@@ -74,12 +99,27 @@ impl Transport {
         Ok(row)
     }
 
+    /// What it can do with the options of this address.
+    ///
+    /// ```
+    /// use narrows::{Address, Capability, channel::Transport};
+    /// let address: Address = "unix:/run/log,type=dgram".parse()?;
+    /// let row = Transport::of(&address)?;
+    /// assert!(row.capabilities.has(Capability::End));
+    /// assert!(!row.capabilities_of(&address).has(Capability::End));
+    /// # Ok::<(), narrows::Error>(())
+    /// ```
+    pub fn capabilities_of(&self, address: &Address) -> Capabilities {
+        let given = self.exceptions.iter().filter(|exception| exception.applies_to(address));
+        given.fold(self.capabilities, |all, exception| all.without(exception.lacks).with(exception.gains))
+    }
+
     /// Refuses with `Unsupported` what the row does not have.
     ///
     /// # Errors
     /// `Unsupported` that names the capability and the schemes that have it.
     pub fn require(&self, address: &Address, capability: Capability) -> Result<()> {
-        if self.capabilities.has(capability) {
+        if self.capabilities_of(address).has(capability) {
             return Ok(());
         }
         let able: Vec<String> = Self::ALL

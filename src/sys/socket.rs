@@ -17,25 +17,25 @@ pub(crate) fn new(kind: SocketType) -> Result<OwnedFd> {
     rustix::net::socket_with(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK, None)
 }
 
-/// A socket connected to whoever listens at `name`.
+/// A socket connected to whoever has `name`.
 ///
 /// # Errors
 /// ENOENT (no such path), ECONNREFUSED (nobody listens there), EAGAIN (its queue is full), EPROTOTYPE (it is of
-/// another type), EACCES.
+/// another type), EACCES, EPERM (a datagram socket that is itself connected to another).
 pub(crate) fn connect(name: &SocketAddrUnix, kind: SocketType) -> Result<OwnedFd> {
     let socket = new(kind)?;
     retry_on_intr(|| rustix::net::connect(&socket, name))?;
     Ok(socket)
 }
 
-/// Whether a living process has `name` bound, found out without it noticing: a socket that accepts connections
-/// refuses a datagram socket as the wrong type, a file left behind refuses it as nobody's.
+/// Whether a living process has `name` bound, found out without it noticing: a datagram socket does not learn who
+/// connects to it, a socket that accepts connections refuses one as the wrong type, a file left behind as nobody's.
 ///
 /// # Errors
 /// ENOENT where the path does not exist, EACCES.
 pub(crate) fn is_bound(name: &SocketAddrUnix) -> Result<bool> {
     match connect(name, SocketType::DGRAM) {
-        Ok(_) | Err(Errno::PROTOTYPE) => Ok(true),
+        Ok(_) | Err(Errno::PROTOTYPE | Errno::PERM) => Ok(true),
         Err(Errno::CONNREFUSED) => Ok(false),
         Err(errno) => Err(errno),
     }
@@ -73,10 +73,11 @@ pub(crate) fn peer_pid(socket: impl AsFd) -> Option<u32> {
     (result == 0 && peer.pid > 0).then_some(peer.pid as u32)
 }
 
-/// Sends what fits at this moment; all or nothing on a seqpacket socket.
+/// Sends what fits at this moment; all or nothing where packets are sent.
 ///
 /// # Errors
-/// EAGAIN where nothing fits, EPIPE or ECONNRESET where the peer is gone, EMSGSIZE.
+/// EAGAIN where nothing fits, EMSGSIZE; EPIPE, ECONNRESET or ECONNREFUSED where the peer is gone, and ENOTCONN from a
+/// datagram socket that has told so.
 pub(crate) fn send(socket: impl AsFd, parts: &[IoSlice<'_>]) -> Result<usize> {
     let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
     retry_on_intr(|| rustix::net::sendmsg(&socket, parts, &mut SendAncillaryBuffer::default(), flags))
@@ -90,7 +91,7 @@ pub(crate) fn recv(socket: impl AsFd, into: &mut [u8]) -> Result<usize> {
     retry_on_intr(|| rustix::net::recv(&socket, &mut *into, RecvFlags::DONTWAIT)).map(|(_, len)| len)
 }
 
-/// Receives one packet and gives its real length, also where it was cut to fit; 0 at the end.
+/// Receives one packet and gives its real length, also where it was cut to fit; 0 at a connection's end.
 ///
 /// # Errors
 /// As [`recv`].

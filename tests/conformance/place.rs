@@ -11,8 +11,6 @@ use std::time::Duration;
 use narrows::channel::Transport;
 use narrows::{Capability, Receiver, Scheme, Sender};
 
-use Capability::{Deaths, ManyReceivers, ManySenders};
-
 /// Long enough for everything that should happen; who reaches it has failed.
 pub(crate) const LONG: Duration = Duration::from_secs(20);
 
@@ -24,32 +22,27 @@ pub(crate) struct Variant {
     pub(crate) name: &'static str,
     pub(crate) scheme: Scheme,
     pub(crate) options: &'static str,
-    /// What these options take away from the row, and add to it.
-    lacks: &'static [Capability],
-    gains: &'static [Capability],
 }
 
-const ONE: &[Capability] = &[ManySenders, ManyReceivers];
-
 const fn variant(name: &'static str, scheme: Scheme, options: &'static str) -> Variant {
-    Variant { name, scheme, options, lacks: &[], gains: &[] }
+    Variant { name, scheme, options }
 }
 
 pub(crate) const VARIANTS: &[Variant] = &[
     variant("shm", Scheme::Shm, ""),
-    Variant { lacks: ONE, ..variant("shm-one", Scheme::Shm, "peers=one") },
-    Variant { lacks: ONE, ..variant("shm-slots", Scheme::Shm, "peers=one,slot_bytes=256") },
+    variant("shm-one", Scheme::Shm, "peers=one"),
+    variant("shm-slots", Scheme::Shm, "peers=one,slot_bytes=256"),
     variant("shm-ack", Scheme::Shm, "ack=release"),
     variant("file", Scheme::File, ""),
     variant("memfd", Scheme::Memfd, ""),
     variant("unix", Scheme::Unix, "type=stream"),
     variant("unix-seqpacket", Scheme::Unix, "type=seqpacket"),
-    // A line has no place for a good-bye.
-    Variant { lacks: &[Deaths], ..variant("unix-lines", Scheme::Unix, "wire=lines") },
+    variant("unix-dgram", Scheme::Unix, "type=dgram"),
+    variant("unix-dgram-raw", Scheme::Unix, "type=dgram,wire=raw"),
+    variant("unix-lines", Scheme::Unix, "wire=lines"),
     variant("fifo", Scheme::Fifo, ""),
-    // Whose end came without a good-bye cannot be told where several write.
-    Variant { lacks: &[Deaths], gains: &[ManySenders], ..variant("fifo-many", Scheme::Fifo, "writers=many") },
-    Variant { lacks: &[Deaths], ..variant("fifo-lines", Scheme::Fifo, "wire=lines") },
+    variant("fifo-many", Scheme::Fifo, "writers=many"),
+    variant("fifo-lines", Scheme::Fifo, "wire=lines"),
 ];
 
 impl Variant {
@@ -64,8 +57,14 @@ impl Variant {
     }
 
     pub(crate) fn has(&self, capability: Capability) -> bool {
-        self.row().capabilities.has(capability) && !self.lacks.contains(&capability)
-            || self.gains.contains(&capability)
+        let address = self.address("name", "").parse().expect("an address");
+        self.row().capabilities_of(&address).has(capability)
+    }
+
+    /// The address of this variant and name, with more options.
+    fn address(&self, name: &str, options: &str) -> String {
+        let parts = [&format!("{}:{name}", self.scheme), self.options, options];
+        parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(",")
     }
 
     /// Whether it lies in a segment of ours.
@@ -113,8 +112,7 @@ impl Trial {
             Scheme::Shm | Scheme::Memfd => format!("{}{number}", self.prefix),
             _ => self.folder.path().join(number.to_string()).display().to_string(),
         };
-        let joined = [&format!("{scheme}:{name}"), self.variant.options, options];
-        let address = joined.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(",");
+        let address = self.variant.address(&name, options);
         // A memfd has no name: it is made here, and inherited by the peers.
         let memory = (scheme == Scheme::Memfd).then(|| {
             let receiver = Receiver::<[u8]>::open_by(&address, LONG).expect("a memfd");

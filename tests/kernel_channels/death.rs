@@ -88,6 +88,7 @@ fn a_sender_learns_that_its_receiver_was_killed_and_gets_no_signal() {
     for (scheme, options) in [
         (Scheme::Unix, ""),
         (Scheme::Unix, ",type=seqpacket"),
+        (Scheme::Unix, ",type=dgram"),
         (Scheme::Unix, ",wire=lines"),
         (Scheme::Fifo, ""),
         (Scheme::Fifo, ",wire=raw"),
@@ -126,9 +127,9 @@ fn a_sender_learns_that_its_receiver_was_killed_and_gets_no_signal() {
 
 #[test]
 fn sigpipe_never_comes() {
-    for scheme in [Scheme::Unix, Scheme::Fifo] {
+    for (scheme, options) in [(Scheme::Unix, ""), (Scheme::Unix, ",type=dgram"), (Scheme::Fifo, "")] {
         let place = Place::new();
-        let address = place.address(scheme, "");
+        let address = place.address(scheme, options);
         let receiver = Receiver::<[u8]>::open(&address).unwrap();
         let mut sender = Peer::start("sender-until-gone", &address);
         assert_eq!(sender.hear(), "open");
@@ -140,9 +141,9 @@ fn sigpipe_never_comes() {
 
 #[test]
 fn of_receivers_that_start_at_once_on_a_dead_ones_name_one_wins() {
-    for _ in 0..10 {
+    for round in 0..10 {
         let place = Place::new();
-        let address = place.address(Scheme::Unix, "");
+        let address = place.address(Scheme::Unix, if round % 2 == 0 { "" } else { ",type=dgram" });
         let mut dead = Peer::start("receiver", &address);
         assert_eq!(dead.hear(), "open");
         dead.kill();
@@ -261,9 +262,9 @@ fn make_pipe(place: &Place) -> std::path::PathBuf {
 
 #[test]
 fn of_threads_that_replace_a_dead_name_at_once_one_wins() {
-    for _ in 0..300 {
+    for round in 0..300 {
         let place = Place::new();
-        let address = place.address(Scheme::Unix, "");
+        let address = place.address(Scheme::Unix, if round % 2 == 0 { "" } else { ",type=dgram" });
         drop(UnixListener::bind(place.path("channel")).unwrap());
         let start = Barrier::new(4);
         let open = || {
@@ -287,7 +288,12 @@ fn of_threads_that_replace_a_dead_name_at_once_one_wins() {
 
 #[test]
 fn a_forked_child_is_refused_and_its_closing_disturbs_nobody() {
-    for (scheme, options) in [(Scheme::Unix, ""), (Scheme::Unix, ",type=seqpacket"), (Scheme::Fifo, "")] {
+    for (scheme, options) in [
+        (Scheme::Unix, ""),
+        (Scheme::Unix, ",type=seqpacket"),
+        (Scheme::Unix, ",type=dgram"),
+        (Scheme::Fifo, ""),
+    ] {
         let place = Place::new();
         let mut forker = Peer::start("forker", &place.address(scheme, options));
         assert_eq!(forker.hear(), "2 0", "{scheme}{options}");

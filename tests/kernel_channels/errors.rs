@@ -18,8 +18,9 @@ fn options_that_mean_nothing_are_refused() {
     let place = Place::new();
     for (scheme, options, words) in [
         (Scheme::Unix, ",wire=frame", "write wire=frames or lines or raw"),
-        (Scheme::Unix, ",type=dgram", "stream or seqpacket"),
+        (Scheme::Unix, ",type=raw", "stream or seqpacket or dgram"),
         (Scheme::Unix, ",type=seqpacket,wire=lines", "wire=raw"),
+        (Scheme::Unix, ",type=dgram,wire=lines", "wire=raw"),
         (Scheme::Unix, ",max_message=big", "is no number"),
         (Scheme::Unix, ",mode=9", "octal"),
         (Scheme::Unix, ",mod=600", "did you mean mode=?"),
@@ -42,6 +43,7 @@ fn options_that_mean_nothing_are_refused() {
         ("unix:@", "write unix:@NAME"),
         ("unix:@narrows-test,mode=600", "an abstract name has no mode"),
         ("unix:@narrows-test,backlog=0", "at least 1"),
+        ("unix:@narrows-test,type=dgram,backlog=9", "max_dgram_qlen"),
     ] {
         let error = Receiver::<[u8]>::open(address).err().unwrap();
         assert!(error.to_string().contains(words), "{error}");

@@ -2,6 +2,7 @@
 
 #![allow(clippy::print_stdout)] // peers speak by it, and a skipped test says why
 
+mod datagrams;
 mod deadlines;
 mod death;
 mod errors;

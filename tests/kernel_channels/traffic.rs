@@ -195,7 +195,12 @@ fn a_silent_sender_ends_too() {
 
 #[test]
 fn nothing_is_left_behind() {
-    for (scheme, options) in [(Scheme::Unix, ""), (Scheme::Fifo, ""), (Scheme::Fifo, ",writers=many")] {
+    for (scheme, options) in [
+        (Scheme::Unix, ""),
+        (Scheme::Unix, ",type=dgram"),
+        (Scheme::Fifo, ""),
+        (Scheme::Fifo, ",writers=many"),
+    ] {
         for receiver_first in [true, false] {
             let place = Place::new();
             let (sender, receiver) = pair(&place.address(scheme, options));

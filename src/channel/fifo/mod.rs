@@ -21,8 +21,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 use rustix::io::Errno;
 
 use self::open::{End, Side};
-use super::transport::{OptionSpec, ReceiverEnd, SenderEnd, Transport};
-use super::wire::{MAX_MESSAGE, Outlet, Settings, StreamSender, WIRE};
+use super::transport::{Exception, OptionSpec, ReceiverEnd, SenderEnd, Transport};
+use super::wire::{MAX_MESSAGE, NO_GOODBYE, Outlet, Settings, StreamSender, WIRE};
 use crate::address::{Address, Scheme};
 use crate::capabilities::{Capabilities, Capability};
 use crate::deadline::Deadline;
@@ -38,6 +38,14 @@ pub(super) const FIFO: Transport = Transport {
         Capability::Boundaries,
         Capability::ForeignPeers,
     ]),
+    exceptions: &[
+        // Whose end came without a good-bye cannot be told where several write.
+        Exception {
+            gains: Capabilities::of(&[Capability::ManySenders]),
+            ..Exception::lacks("writers", "many", &[Capability::Deaths])
+        },
+        NO_GOODBYE,
+    ],
     max_message: None,
     options: &[
         WIRE,

@@ -14,7 +14,7 @@ mod waiting;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use super::transport::{OptionSpec, ReceiverEnd, SenderEnd, Transport};
+use super::transport::{Exception, OptionSpec, ReceiverEnd, SenderEnd, Transport};
 use crate::address::{Address, Scheme};
 use crate::capabilities::{Capabilities, Capability};
 use crate::deadline::Deadline;
@@ -98,13 +98,25 @@ const CAPABILITIES: Capabilities = Capabilities::of(&[
     Capability::UserSpace,
 ]);
 
+const EXCEPTIONS: &[Exception] =
+    &[Exception::lacks("peers", "one", &[Capability::ManySenders, Capability::ManyReceivers])];
+
 const fn row(
     scheme: Scheme,
     capabilities: Capabilities,
     options: &'static [OptionSpec],
     summary: &'static str,
 ) -> Transport {
-    Transport { scheme, summary, capabilities, max_message: None, options, open_sender, open_receiver }
+    Transport {
+        scheme,
+        summary,
+        capabilities,
+        exceptions: EXCEPTIONS,
+        max_message: None,
+        options,
+        open_sender,
+        open_receiver,
+    }
 }
 
 pub(super) const SHM: Transport = row(

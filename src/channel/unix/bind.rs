@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags};
 use rustix::io::{Errno, retry_on_intr};
-use rustix::net::SocketAddrUnix;
+use rustix::net::{SocketAddrUnix, SocketType};
 
 use super::{Socket, refuse_other_kinds};
 use crate::address::Address;
@@ -31,16 +31,16 @@ const ATTEMPTS: usize = 100;
 /// The longest wait for others that replace a socket in the same directory.
 const LOCK_WAIT: Duration = Duration::from_secs(1);
 
-/// A listening socket and its name.
+/// A socket that has a name, and listens where it is one for connections.
 pub(super) struct Bound {
-    listener: OwnedFd,
+    socket: OwnedFd,
     file: Option<(PathBuf, FileId)>,
     pub(super) mark: ProcessMark,
 }
 
 impl Bound {
-    pub(super) fn listener(&self) -> BorrowedFd<'_> {
-        self.listener.as_fd()
+    pub(super) fn socket(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 }
 
@@ -53,7 +53,7 @@ impl Drop for Bound {
     }
 }
 
-/// Takes the name and listens.
+/// Takes the name.
 pub(super) fn bind(address: &Address, socket: &Socket, deadline: Deadline) -> Result<Bound> {
     let what = address.text();
     let mode = place::mode(address)?;
@@ -61,9 +61,13 @@ pub(super) fn bind(address: &Address, socket: &Socket, deadline: Deadline) -> Re
         let hint = "everybody in the network namespace may connect to it; use a path to keep others out";
         return Err(address.invalid("an abstract name has no mode", Some(hint)));
     }
-    let backlog = match address.number("backlog")?.unwrap_or(128) {
-        0 => return Err(address.invalid("backlog=0 lets nobody connect", Some("give at least 1"))),
-        backlog => i32::try_from(backlog).unwrap_or(i32::MAX),
+    let backlog = match address.number("backlog")? {
+        Some(0) => return Err(address.invalid("backlog=0 lets nobody connect", Some("give at least 1"))),
+        Some(_) if socket.kind == SocketType::DGRAM => {
+            let hint = "net.unix.max_dgram_qlen says how many datagrams may wait";
+            return Err(address.invalid("backlog has no meaning for datagrams", Some(hint)));
+        }
+        backlog => backlog.map_or(128, |backlog| i32::try_from(backlog).unwrap_or(i32::MAX)),
     };
     let fail = |call| {
         let what = what.clone();
@@ -72,22 +76,24 @@ pub(super) fn bind(address: &Address, socket: &Socket, deadline: Deadline) -> Re
     let mark = ProcessMark::take().map_err(fail("madvise"))?;
     let mut lock = None;
     for _ in 0..ATTEMPTS {
-        let listener = socket::new(socket.kind).map_err(fail("socket"))?;
+        let new = socket::new(socket.kind).map_err(fail("socket"))?;
         // The file is born with no more permissions than these.
-        rustix::fs::fchmod(&listener, mode.unwrap_or(place::MODE)).map_err(fail("fchmod"))?;
-        match rustix::net::bind(&listener, &socket.name) {
+        rustix::fs::fchmod(&new, mode.unwrap_or(place::MODE)).map_err(fail("fchmod"))?;
+        match rustix::net::bind(&new, &socket.name) {
             Ok(()) => {
                 let file = if socket.is_abstract { None } else { Some(named(address, mode)?) };
-                let bound = Bound { listener, file, mark };
-                rustix::net::listen(&bound.listener, backlog).map_err(fail("listen"))?;
+                let bound = Bound { socket: new, file, mark };
+                if socket.kind != SocketType::DGRAM {
+                    rustix::net::listen(&bound.socket, backlog).map_err(fail("listen"))?;
+                }
                 return Ok(bound);
             }
-            Err(Errno::ADDRINUSE) if socket.is_abstract => return Err(busy(&what, socket)),
+            Err(Errno::ADDRINUSE) if socket.is_abstract => return Err(busy(address, socket)),
             Err(Errno::ADDRINUSE) => lock = make_way(address, socket, lock, deadline)?,
             Err(errno) => return Err(unbound(&what, address.path(), errno)),
         }
     }
-    Err(busy(&what, socket))
+    Err(busy(address, socket))
 }
 
 /// Gives the new file its permissions, which the umask had cut, and remembers which it is.
@@ -124,7 +130,7 @@ fn make_way(
     }
     refuse_other_kinds(address)?;
     match socket::is_bound(&socket.name) {
-        Ok(true) => Err(busy(&what, socket)),
+        Ok(true) => Err(busy(address, socket)),
         Ok(false) => match lock {
             None => lock_directory(&what, path, deadline).map(Some),
             Some(lock) => match rustix::fs::unlink(path) {
@@ -164,19 +170,25 @@ fn lock_directory(what: &Text, path: &Path, deadline: Deadline) -> Result<OwnedF
     }
 }
 
-/// The name is taken: asks who has it, by a connection that the holder knows for a question.
-fn busy(what: &Text, socket: &Socket) -> Error {
-    let holder = socket::new(socket.kind).ok().and_then(|question| {
+/// The name is taken: asks who has it, by a connection that the holder knows for a question. A datagram socket knows no
+/// connections, and a socket of another type takes none: then `/proc` may know.
+fn busy(address: &Address, socket: &Socket) -> Error {
+    let ask = |question: OwnedFd| {
         let mut name = QUESTION.to_vec();
         name.extend_from_slice(
             format!("{}-{:?}", std::process::id(), std::thread::current().id()).as_bytes(),
         );
         rustix::net::bind(&question, &SocketAddrUnix::new_abstract_name(&name).ok()?).ok()?;
         rustix::net::connect(&question, &socket.name).ok()?;
-        socket::peer_pid(&question).map(place::process)
-    });
+        socket::peer_pid(&question)
+    };
+    let name = if socket.is_abstract { address.name() } else { address.path().as_os_str() };
+    // An abstract name is another one for another type.
+    let kind = socket.is_abstract.then_some(socket.kind);
+    let asked = socket::new(socket.kind).ok().filter(|_| socket.kind != SocketType::DGRAM).and_then(ask);
+    let holder = asked.or_else(|| place::socket_holder(name, kind)).map(place::process);
     let hint = "one receiver has the name: end it, or choose another".into();
-    Error::Busy { what: what.clone(), holder, hint: Some(hint) }
+    Error::Busy { what: address.text(), holder, hint: Some(hint) }
 }
 
 fn unbound(what: &Text, path: &Path, errno: Errno) -> Error {

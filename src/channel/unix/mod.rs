@@ -5,9 +5,11 @@
 //! | `bind` | one living receiver a name, and no file left behind that hinders the next |
 //! | `peer` | one connection of a receiver |
 //! | `receiver` | many connections served fairly, one message never torn by another |
+//! | `datagrams` | one socket for all senders: no connections, and so no end |
 //! | `sender` | a stream's outlet, and packets |
 
 mod bind;
+mod datagrams;
 mod peer;
 mod receiver;
 mod sender;
@@ -17,8 +19,8 @@ use rustix::net::{SocketAddrUnix, SocketType};
 use std::os::unix::ffi::OsStrExt;
 
 use super::place;
-use super::transport::{OptionSpec, ReceiverEnd, SenderEnd, Transport};
-use super::wire::{MAX_MESSAGE, Settings, WIRE, Wire};
+use super::transport::{Exception, OptionSpec, ReceiverEnd, SenderEnd, Transport};
+use super::wire::{MAX_MESSAGE, NO_GOODBYE, Settings, WIRE, Wire};
 use crate::address::{Address, Scheme};
 use crate::capabilities::{Capabilities, Capability};
 use crate::deadline::Deadline;
@@ -37,9 +39,15 @@ pub(super) const UNIX: Transport = Transport {
         Capability::ForeignPeers,
         Capability::ReceiverBinds,
     ]),
+    exceptions: &[Exception::lacks("type", "dgram", &[Capability::End, Capability::Deaths]), NO_GOODBYE],
     max_message: None,
     options: &[
-        OptionSpec::new("type", "stream|seqpacket", "stream", "bytes, or packets of about 200 KiB at most"),
+        OptionSpec::new(
+            "type",
+            "stream|seqpacket|dgram",
+            "stream",
+            "bytes, packets of about 200 KiB at most, or such packets without connections",
+        ),
         WIRE,
         MAX_MESSAGE,
         OptionSpec::new("mode", "OCTAL", "600", "who may connect, where the receiver makes a file"),
@@ -48,6 +56,9 @@ pub(super) const UNIX: Transport = Transport {
     open_sender,
     open_receiver,
 };
+
+const TYPES: [(&str, SocketType); 3] =
+    [("stream", SocketType::STREAM), ("seqpacket", SocketType::SEQPACKET), ("dgram", SocketType::DGRAM)];
 
 /// An address, understood.
 struct Socket {
@@ -60,9 +71,8 @@ struct Socket {
 impl Socket {
     fn of(address: &Address) -> Result<Self> {
         let settings = Settings::of(address)?;
-        let types = [("stream", SocketType::STREAM), ("seqpacket", SocketType::SEQPACKET)];
-        let kind = address.choice("type", &types)?.unwrap_or(SocketType::STREAM);
-        if kind == SocketType::SEQPACKET && settings.wire == Wire::Lines {
+        let kind = address.choice("type", &TYPES)?.unwrap_or(SocketType::STREAM);
+        if kind != SocketType::STREAM && settings.wire == Wire::Lines {
             return Err(address.invalid(
                 "wire=lines has no meaning for packets",
                 Some("they keep messages apart themselves: give wire=raw, or leave it out"),
@@ -87,8 +97,11 @@ impl Socket {
 fn open_receiver(address: &Address, deadline: Deadline) -> Result<ReceiverEnd> {
     let socket = Socket::of(address)?;
     let bound = bind::bind(address, &socket, deadline)?;
-    let receiver = receiver::UnixReceiver::new(address.text(), bound, socket.kind, socket.settings);
-    Ok(ReceiverEnd::Other(Box::new(receiver)))
+    let (what, settings) = (address.text(), socket.settings);
+    Ok(ReceiverEnd::Other(match socket.kind {
+        SocketType::DGRAM => Box::new(datagrams::DatagramReceiver::new(what, bound, settings)),
+        kind => Box::new(receiver::UnixReceiver::new(what, bound, kind, settings)),
+    }))
 }
 
 fn open_sender(address: &Address, deadline: Deadline) -> Result<SenderEnd> {
@@ -97,7 +110,7 @@ fn open_sender(address: &Address, deadline: Deadline) -> Result<SenderEnd> {
     let descriptor = connect(address, &socket, deadline)?;
     Ok(SenderEnd::Other(match socket.kind {
         SocketType::STREAM => Box::new(sender::stream(address.text(), descriptor, socket.settings)?),
-        _ => Box::new(sender::PacketSender::new(address.text(), descriptor, socket.settings)?),
+        kind => Box::new(sender::PacketSender::new(address.text(), descriptor, kind, socket.settings)?),
     }))
 }
 
@@ -116,6 +129,10 @@ fn connect(address: &Address, socket: &Socket, deadline: Deadline) -> Result<std
                 let hint = "its receiver may open it with mode=666";
                 return Err(place::refused(&what, address.path(), hint));
             }
+            Err(Errno::PERM) => {
+                let hint = "its datagram socket is connected to somebody else, and hears nobody but him";
+                return Err(place::refused(&what, address.path(), hint));
+            }
             Err(errno) => return Err(Error::from_errno(&what, "connect", errno)),
         }
         if !socket.is_abstract {
@@ -131,15 +148,14 @@ fn connect(address: &Address, socket: &Socket, deadline: Deadline) -> Result<std
 }
 
 fn other_type(address: &Address, ours: SocketType) -> Error {
-    let (theirs, ours) = match ours {
-        SocketType::STREAM => ("seqpacket (or dgram)", "stream"),
-        _ => ("stream (or dgram)", "seqpacket"),
+    let named = |is_ours: bool| -> Vec<&str> {
+        TYPES.iter().filter(|(_, kind)| (*kind == ours) == is_ours).map(|(name, _)| *name).collect()
     };
     Error::Mismatch {
         what: address.bare().text(),
         option: "type".into(),
-        theirs: theirs.into(),
-        ours: ours.into(),
+        theirs: named(false).join(" or ").into(),
+        ours: named(true).concat().into(),
     }
 }
 

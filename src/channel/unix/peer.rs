@@ -1,4 +1,4 @@
-//! One connection of a receiver.
+//! One connection of a receiver, and how a packet is read.
 
 use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -16,7 +16,7 @@ const PACKET_MAX: usize = 512 << 10;
 
 /// Where packets land, one at a time.
 pub(super) struct Landing {
-    bytes: Box<[u8]>,
+    pub(super) bytes: Box<[u8]>,
     /// The message of the last one, if this process had no memory for it.
     kept: Option<Range<usize>>,
 }
@@ -24,7 +24,7 @@ pub(super) struct Landing {
 impl Landing {
     /// Room for packets; streams need none.
     pub(super) fn new(kind: SocketType) -> Self {
-        let len = if kind == SocketType::SEQPACKET { PACKET_MAX } else { 0 };
+        let len = if kind == SocketType::STREAM { 0 } else { PACKET_MAX };
         Self { bytes: vec![0; len].into(), kept: None }
     }
 
@@ -33,11 +33,36 @@ impl Landing {
         self.kept.take().map(|range| self.deliver(range, what, inbox))
     }
 
+    /// Delivers the packet that landed, whose real length is `len`.
+    pub(super) fn deliver_packet(
+        &mut self,
+        len: usize,
+        settings: Settings,
+        what: &Text,
+        inbox: &mut dyn Inbox,
+    ) -> Landed {
+        match cut_packet(&self.bytes[..len.min(PACKET_MAX)], len, settings) {
+            Ok(Packet::Message(message)) => {
+                let range = len - message.len()..len;
+                Landed::Message(self.deliver(range, what, inbox))
+            }
+            Ok(Packet::Bye) => Landed::Bye,
+            Err(fault) => Landed::Refused(fault),
+        }
+    }
+
     fn deliver(&mut self, range: Range<usize>, what: &Text, inbox: &mut dyn Inbox) -> Result<()> {
         let delivered = deliver(what, &self.bytes[range.clone()], inbox);
         self.kept = matches!(delivered, Err(Error::NoSpace { .. })).then_some(range);
         delivered
     }
+}
+
+/// What a packet was.
+pub(super) enum Landed {
+    Message(Result<()>),
+    Bye,
+    Refused(Fault),
 }
 
 pub(super) struct Peer {
@@ -118,13 +143,10 @@ impl Peer {
         let died = u64::from(self.settings.wire == Wire::Frames);
         match socket::recv_packet(&self.socket, &mut packet.bytes) {
             Ok(0) | Err(Errno::CONNRESET) => Served::Gone { died },
-            Ok(len) => match cut_packet(&packet.bytes[..len.min(PACKET_MAX)], len, self.settings) {
-                Ok(Packet::Message(message)) => {
-                    let range = len - message.len()..len;
-                    Served::Message(packet.deliver(range, what, inbox))
-                }
-                Ok(Packet::Bye) => Served::Gone { died: 0 },
-                Err(fault) => Served::Refused(fault),
+            Ok(len) => match packet.deliver_packet(len, self.settings, what, inbox) {
+                Landed::Message(delivered) => Served::Message(delivered),
+                Landed::Bye => Served::Gone { died: 0 },
+                Landed::Refused(fault) => Served::Refused(fault),
             },
             Err(errno) => self.unread(what, errno),
         }

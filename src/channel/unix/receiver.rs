@@ -105,7 +105,7 @@ impl UnixReceiver {
         let fail = |errno| Error::from_errno(&self.what, "poll", errno);
         let mut watched: Vec<PollFd<'_>> =
             self.peers.iter().map(|peer| PollFd::from_borrowed_fd(peer.socket(), PollFlags::IN)).collect();
-        let listener = self.bound.listener();
+        let listener = self.bound.socket();
         if !self.is_full {
             watched.push(PollFd::from_borrowed_fd(listener, PollFlags::IN));
         }
@@ -124,7 +124,7 @@ impl UnixReceiver {
 
     fn accept(&mut self) -> Result<()> {
         loop {
-            match socket::accept(self.bound.listener()) {
+            match socket::accept(self.bound.socket()) {
                 Ok((_, Some(name))) if name.starts_with(QUESTION) => {}
                 Ok((socket, _)) => {
                     self.peers.push(Peer::new(socket, self.kind, self.settings));

@@ -1,10 +1,11 @@
-//! The sending end of a connection.
+//! The sending end.
 
 use std::io::IoSlice;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::event::PollFlags;
 use rustix::io::Errno;
+use rustix::net::SocketType;
 
 use crate::channel::transport::RawSender;
 use crate::channel::wire::{Kind, Outlet, Settings, StreamSender, Wire, header, no_room};
@@ -38,9 +39,11 @@ pub(super) fn stream(what: Text, socket: OwnedFd, settings: Settings) -> Result<
     StreamSender::new(Stream(socket), what, settings, true)
 }
 
-/// A seqpacket socket: a packet is a frame, or with `wire=raw` the message itself.
+/// A seqpacket or datagram socket: a packet is a frame, or with `wire=raw` the message itself.
 pub(super) struct PacketSender {
     socket: OwnedFd,
+    /// The receiver sees the connection, and its end.
+    is_connection: bool,
     what: Text,
     wire: Wire,
     /// The largest message in bytes.
@@ -52,7 +55,8 @@ pub(super) struct PacketSender {
 const PACKET_OVERHEAD: usize = 32;
 
 impl PacketSender {
-    pub(super) fn new(what: Text, socket: OwnedFd, settings: Settings) -> Result<Self> {
+    pub(super) fn new(what: Text, socket: OwnedFd, kind: SocketType, settings: Settings) -> Result<Self> {
+        let is_connection = kind != SocketType::DGRAM;
         let fail = |call| {
             let what = what.clone();
             move |errno| Error::from_errno(&what, call, errno)
@@ -61,7 +65,7 @@ impl PacketSender {
         let room = room.saturating_sub(PACKET_OVERHEAD + settings.wire.overhead());
         let limit = settings.max_message.min(room as u64);
         let mark = ProcessMark::take().map_err(fail("madvise"))?;
-        Ok(Self { socket, what, wire: settings.wire, limit, mark })
+        Ok(Self { socket, is_connection, what, wire: settings.wire, limit, mark })
     }
 
     fn put(&self, kind: Kind, message: &[u8], deadline: Deadline) -> Result<()> {
@@ -72,6 +76,10 @@ impl PacketSender {
                 Ok(_) => return Ok(()),
                 Err(Errno::AGAIN) => {}
                 Err(Errno::MSGSIZE) => return Err(self.too_large(message)),
+                // A datagram socket forgets a dead receiver once it has told of him.
+                Err(Errno::NOTCONN) => {
+                    return Err(Error::PeerGone { what: self.what.clone(), died: 0 });
+                }
                 Err(errno) => return Err(Error::from_errno(&self.what, "sendmsg", errno)),
             }
             let ready = poll_one(&self.socket, PollFlags::OUT, deadline)
@@ -102,7 +110,7 @@ impl RawSender for PacketSender {
         if message.len() as u64 > self.limit {
             return Err(self.too_large(message));
         }
-        if self.wire == Wire::Raw && message.is_empty() {
+        if self.is_connection && self.wire == Wire::Raw && message.is_empty() {
             return Err(Error::Unsupported {
                 what: self.what.clone(),
                 capability: "an empty message".into(),
@@ -115,7 +123,7 @@ impl RawSender for PacketSender {
 
 impl Drop for PacketSender {
     fn drop(&mut self) {
-        if self.wire != Wire::Frames || self.mark.is_forked() {
+        if !self.is_connection || self.wire != Wire::Frames || self.mark.is_forked() {
             return;
         }
         if self.put(Kind::Bye, &[], Deadline::Now).is_err() {

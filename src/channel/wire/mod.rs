@@ -10,11 +10,12 @@ pub(super) use decoder::{BUFFER, Decoder, Fault, Packet, cut_packet};
 pub(super) use sender::{Outlet, StreamSender};
 
 use crate::address::Address;
+use crate::capabilities::Capability;
 use crate::deadline::Deadline;
 use crate::error::{Error, Result, Text};
 use crate::message::{Inbox, wrong_size};
 
-use super::transport::OptionSpec;
+use super::transport::{Exception, OptionSpec};
 
 /// The bytes before every payload.
 pub(super) const HEADER: usize = 8;
@@ -29,6 +30,9 @@ pub(super) const WIRE: OptionSpec = OptionSpec {
     default: "frames",
     meaning: "how messages are cut out of the bytes: narrows' frames, a line each, or not at all",
 };
+
+/// Lines and raw bytes have no place for a good-bye.
+pub(super) const NO_GOODBYE: Exception = Exception::lacks("wire", "lines|raw", &[Capability::Deaths]);
 
 /// The option `max_message`, for the tables.
 pub(super) const MAX_MESSAGE: OptionSpec = OptionSpec {
