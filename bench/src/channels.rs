@@ -16,20 +16,33 @@ use crate::scenario::{Act, BATCH, By, CHANNEL, Case, Pattern, ROOMY, Wait};
 use crate::scheme::{Rx, Scheme, Tx};
 
 /// One scheme of narrows.
-pub(crate) struct Channels(pub(crate) narrows::Scheme);
+pub(crate) struct Channels {
+    scheme: narrows::Scheme,
+    name: &'static str,
+}
+
+/// Datagrams of Unix sockets, the one kind of channel that is no scheme of its own.
+const DATAGRAMS: &str = "unix-dgram";
+/// What fits one of them wherever the kernel's settings are the usual ones.
+const DATAGRAM_MAX: usize = 128 << 10;
+
+const fn of(scheme: narrows::Scheme) -> Channels {
+    Channels { scheme, name: scheme.name() }
+}
 
 /// Those that are measured.
-pub(crate) const ALL: [Channels; 5] = [
-    Channels(narrows::Scheme::Shm),
-    Channels(narrows::Scheme::File),
-    Channels(narrows::Scheme::Memfd),
-    Channels(narrows::Scheme::Unix),
-    Channels(narrows::Scheme::Fifo),
+pub(crate) const ALL: [Channels; 6] = [
+    of(narrows::Scheme::Shm),
+    of(narrows::Scheme::File),
+    of(narrows::Scheme::Memfd),
+    of(narrows::Scheme::Unix),
+    Channels { name: DATAGRAMS, ..of(narrows::Scheme::Unix) },
+    of(narrows::Scheme::Fifo),
 ];
 
 impl Scheme for Channels {
     fn name(&self) -> &'static str {
-        self.0.name()
+        self.name
     }
 
     fn cases(&self) -> Vec<Case> {
@@ -51,7 +64,7 @@ impl Scheme for Channels {
 
     fn clean_up(&self, name: &str) {
         for number in 0..2 {
-            let _ = match self.0 {
+            let _ = match self.scheme {
                 narrows::Scheme::Shm => std::fs::remove_file(format!("/dev/shm/{name}-{number}")),
                 _ => std::fs::remove_file(path(&format!("{name}-{number}"))),
             };
@@ -67,11 +80,12 @@ impl Channels {
     /// Kernel channels sleep always, and are measured between one sender and one receiver.
     fn has(&self, case: &Case) -> bool {
         let scenario = case.scenario;
-        match self.0 {
+        match self.scheme {
             narrows::Scheme::Unix | narrows::Scheme::Fifo => {
                 let is_sleeping = matches!(case.wait, Some(Wait::Sleep));
                 let is_one_to_one = scenario.pattern == Pattern::OneToOne && scenario.by != By::FittedCopy;
-                is_sleeping && is_one_to_one
+                let fits = self.name != DATAGRAMS || case.size <= DATAGRAM_MAX;
+                is_sleeping && is_one_to_one && fits
             }
             // Another process cannot open anonymous memory by a name.
             narrows::Scheme::Memfd => {
@@ -83,11 +97,14 @@ impl Channels {
 
     fn address(&self, player: &Player, channel: usize) -> Result<Address> {
         let (name, case) = (player.name(channel), player.case());
-        let address = match self.0 {
-            narrows::Scheme::Unix => return Ok(Address::new(self.0, format!("@{name}"))?),
-            narrows::Scheme::Fifo => return Ok(Address::new(self.0, path(&name))?),
-            narrows::Scheme::File => Address::new(self.0, path(&name))?,
-            _ => Address::new(self.0, name)?,
+        let address = match self.scheme {
+            narrows::Scheme::Unix => {
+                let address = Address::new(self.scheme, format!("@{name}"))?;
+                return Ok(if self.name == DATAGRAMS { address.with("type", "dgram")? } else { address });
+            }
+            narrows::Scheme::Fifo => return Ok(Address::new(self.scheme, path(&name))?),
+            narrows::Scheme::File => Address::new(self.scheme, path(&name))?,
+            _ => Address::new(self.scheme, name)?,
         };
         let address = match case.wait {
             Some(wait) => address.with("wait", wait.name())?,
@@ -145,7 +162,7 @@ impl Channels {
     }
 
     fn sender<T: Message + ?Sized>(&self, player: &Player, channel: usize) -> Result<Sender<T>> {
-        if self.0 == narrows::Scheme::Memfd {
+        if self.scheme == narrows::Scheme::Memfd {
             return Ok(Sender::from_descriptor(taken_over(player, channel)?)?);
         }
         Ok(Sender::open_by(&self.address(player, channel)?, std::time::Duration::from_secs(10))?)
@@ -153,7 +170,7 @@ impl Channels {
 
     fn receiver<T: Message + ?Sized>(&self, player: &Player, channel: usize) -> Result<Receiver<T>> {
         let receiver = Receiver::open(&self.address(player, channel)?)?;
-        if self.0 == narrows::Scheme::Memfd {
+        if self.scheme == narrows::Scheme::Memfd {
             hand_over(player, channel, receiver.descriptor()?.as_raw_fd());
         }
         Ok(receiver)

@@ -21,7 +21,7 @@ use crate::table::Table;
 #[derive(Debug, Clone, Parser)]
 #[command(name = "bench")]
 pub struct Args {
-    /// What to measure: shm, file, memfd, unix, fifo, floor. Default: floor, shm, unix, fifo.
+    /// What to measure: shm, file, memfd, unix, unix-dgram, fifo, floor. Default: floor, shm, unix, fifo.
     #[arg(value_name = "SCHEME")]
     pub schemes: Vec<String>,
     /// Only scenarios whose name contains this; `narrows bench --list` shows the names.
@@ -130,7 +130,7 @@ fn list(chosen: &Chosen<'_>) -> Result<ExitCode> {
     for (scheme, case) in chosen {
         let this = (scheme.name(), case.scenario.name);
         if shown != Some(this) {
-            writeln!(out, "{:<9} {:<42} {}", this.0, this.1, case.scenario.what)?;
+            writeln!(out, "{:<10} {:<42} {}", this.0, this.1, case.scenario.what)?;
             shown = Some(this);
         }
     }

@@ -15,7 +15,7 @@ impl Table {
 
     pub(crate) fn head(&self) -> String {
         format!(
-            "{:<9} {:<42} {:>5} {:>7} {:>4} {:>8} {:>8} {:>8} {:>10} {:>10} {:>8} {:>8} {:>7} {:>6}",
+            "{:<10} {:<42} {:>5} {:>7} {:>4} {:>8} {:>8} {:>8} {:>10} {:>10} {:>8} {:>8} {:>7} {:>6}",
             "scheme",
             "scenario",
             "wait",
@@ -40,7 +40,7 @@ impl Table {
         let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
         let time = |ns: Option<f64>| or_dash(ns.map(duration));
         format!(
-            "{:<9} {:<42} {:>5} {:>7} {:>4} {:>8} {:>8} {:>8} {:>10} {:>10} {:>8} {:>8} {:>7} {:>6}",
+            "{:<10} {:<42} {:>5} {:>7} {:>4} {:>8} {:>8} {:>8} {:>10} {:>10} {:>8} {:>8} {:>7} {:>6}",
             outcome.scheme,
             outcome.scenario,
             outcome.wait.unwrap_or("-"),
