@@ -9,18 +9,21 @@
 //! | `mechanisms` | the table of transports |
 //! | `bench` (the crate `narrows-bench`) | measurements |
 //! | `demo` | all of it at once, for who has never seen it |
+//! | `completion` `man` | what shells and man(1) read |
 //! | `arguments` `exit` | how every verb reads its words, and how it ends |
 //! | `interrupt` `input` `output` | waiting that Ctrl-C ends in order, standard input and output |
 //! | `envelope` `table` | messages as JSON, objects as rows |
 
 mod arguments;
 mod check;
+mod completion;
 mod demo;
 mod envelope;
 mod exit;
 mod input;
 mod interrupt;
 mod ls;
+mod man;
 mod mechanisms;
 mod output;
 mod peek;
@@ -32,7 +35,7 @@ mod table;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 const EXAMPLES: &str = "\
 Addresses are SCHEME:NAME[,KEY=VALUE]...; a bare name means shm: (see `narrows mechanisms`).
@@ -57,6 +60,7 @@ Examples:
 /// Messages between processes, through every mechanism that Linux has
 #[derive(Parser)]
 #[command(name = "narrows", version, after_help = EXAMPLES, max_term_width = 110)]
+#[command(subcommand_value_name = "COMMAND")]
 struct Cli {
     #[command(subcommand)]
     verb: Verb,
@@ -76,6 +80,18 @@ enum Verb {
     #[command(after_help = BENCH_EXAMPLES)]
     Bench(narrows_bench::cli::Args),
     Demo(demo::Args),
+    Completion(completion::Args),
+    Man(man::Args),
+}
+
+/// The command as people see it: without the parts that verbs start themselves for, and the options of our own tools.
+fn shown() -> clap::Command {
+    Cli::command().mut_subcommands(|verb| {
+        clap::Command::new(verb.get_name().to_owned())
+            .about(verb.get_about().cloned().unwrap_or_default())
+            .after_help(verb.get_after_help().cloned().unwrap_or_default())
+            .args(verb.get_arguments().filter(|argument| !argument.is_hide_set()).cloned())
+    })
 }
 
 fn main() -> ExitCode {
@@ -93,6 +109,8 @@ fn run(verb: Verb) -> anyhow::Result<ExitCode> {
         Verb::Poke(args) => poke::run(&args)?,
         Verb::Mechanisms(args) => mechanisms::run(&args)?,
         Verb::Demo(args) => demo::run(&args)?,
+        Verb::Completion(args) => completion::run(&args, shown())?,
+        Verb::Man(args) => man::run(&args, shown())?,
         Verb::Bench(args) => return narrows_bench::cli::run(&args, &["bench"]),
     }
     Ok(ExitCode::SUCCESS)

@@ -6,6 +6,7 @@
 mod demo;
 mod flow;
 mod harness;
+mod manual;
 mod objects;
 mod quitting;
 mod screens;
