@@ -11,8 +11,9 @@ use std::str::FromStr;
 
 use crate::error::{Error, Result, Text};
 
-/// The longest address text that is looked at, in bytes.
-pub const ADDRESS_MAX: usize = 8192;
+/// The longest address text, in bytes: it has room for any path, be it of bytes that are all written `%XX`, and for
+/// options.
+pub const ADDRESS_MAX: usize = 16 << 10;
 
 /// Where the bytes of an object live.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -85,17 +86,28 @@ impl Address {
     /// # Errors
     /// `InvalidAddress` where the scheme does not allow such a name.
     pub fn new(scheme: Scheme, name: impl AsRef<OsStr>) -> Result<Self> {
-        let address = Self { scheme, name: name.as_ref().as_bytes().to_vec(), options: Vec::new() };
-        match check_name(scheme, &address.name) {
-            Ok(()) => Ok(address),
-            Err((problem, hint)) => Err(address.invalid(&problem, hint.as_deref())),
+        Self { scheme, name: name.as_ref().as_bytes().to_vec(), options: Vec::new() }.checked()
+    }
+
+    /// Itself, where the scheme allows its name.
+    fn checked(self) -> Result<Self> {
+        match check_name(self.scheme, &self.name) {
+            Ok(()) => self.short(),
+            Err((problem, hint)) => Err(self.invalid(&problem, hint.as_deref())),
         }
+    }
+
+    /// Itself, where what it prints can be parsed: a character may become three, or more.
+    fn short(self) -> Result<Self> {
+        let text = self.to_string();
+        if text.len() > ADDRESS_MAX { Err(too_long(&text)) } else { Ok(self) }
     }
 
     /// The same address with an option set (replaced where it is there already).
     ///
     /// # Errors
-    /// `InvalidAddress` where the key is not lower-case letters, digits and underscores.
+    /// `InvalidAddress` where the key is not lower-case letters, digits and underscores, or the address becomes longer
+    /// than [`ADDRESS_MAX`].
     pub fn with(mut self, key: &str, value: impl fmt::Display) -> Result<Self> {
         if !is_key(key) {
             return Err(self.invalid(&format!("'{key}' is no option name"), None));
@@ -105,7 +117,7 @@ impl Address {
             Some((_, old)) => *old = value,
             None => self.options.push((key.to_owned(), value)),
         }
-        Ok(self)
+        self.short()
     }
 
     /// Where the bytes live.
@@ -193,7 +205,7 @@ impl Address {
     /// The address with its path made absolute, so that it means the same after a change of directory.
     ///
     /// # Errors
-    /// `Os` where the current directory cannot be found out.
+    /// `Os` where the current directory cannot be found out, `InvalidAddress` where the path becomes too long.
     pub fn absolute(mut self) -> Result<Self> {
         let is_abstract = self.scheme == Scheme::Unix && self.name.starts_with(b"@");
         if self.scheme.is_path() && !is_abstract && !self.path().is_absolute() {
@@ -202,6 +214,7 @@ impl Address {
             let named = self.path().components().filter(|part| *part != Component::CurDir);
             let relative: PathBuf = named.collect();
             self.name = directory.join(relative).into_os_string().as_bytes().to_vec();
+            return self.checked();
         }
         Ok(self)
     }
@@ -229,8 +242,7 @@ impl FromStr for Address {
 
     fn from_str(text: &str) -> Result<Self> {
         if text.len() > ADDRESS_MAX {
-            let shown: String = text.chars().take(40).collect();
-            return Err(invalid(&format!("{shown}..."), &format!("longer than {ADDRESS_MAX} bytes"), None));
+            return Err(too_long(text));
         }
         let fail = |problem: &str, hint: Option<&str>| invalid(text, problem, hint);
         let mut parts = text.split(',');
@@ -266,7 +278,7 @@ impl FromStr for Address {
             })?;
             address.options.push((key.to_owned(), value));
         }
-        Ok(address)
+        address.short()
     }
 }
 
@@ -330,6 +342,11 @@ pub fn parse_size(text: &str) -> Option<u64> {
 
 fn invalid(address: &str, problem: &str, hint: Option<&str>) -> Error {
     Error::InvalidAddress { address: address.into(), problem: problem.into(), hint: hint.map(Into::into) }
+}
+
+fn too_long(text: &str) -> Error {
+    let shown: String = text.chars().take(40).collect();
+    invalid(&format!("{shown}..."), &format!("longer than {ADDRESS_MAX} bytes"), None)
 }
 
 fn known_scheme(word: &str) -> Option<Scheme> {

@@ -52,6 +52,24 @@ fn paths_become_absolute_and_abstract_names_do_not() {
     assert_eq!(named.path(), here.join("@x"));
 }
 
+#[test]
+fn what_would_print_too_long_is_refused_and_any_path_is_not() {
+    let path = vec![0xff; 4095];
+    let longest = Address::new(Scheme::File, OsStr::from_bytes(&path)).unwrap();
+    assert_eq!(longest.to_string().parse::<Address>().unwrap(), longest);
+    let grows = format!("memfd:,x={}", "?".repeat(ADDRESS_MAX / 2));
+    let built = longest.clone().with("x", "?".repeat(ADDRESS_MAX / 2));
+    for refused in [grows.parse::<Address>(), built, "x".repeat(ADDRESS_MAX + 1).parse()] {
+        let error = text_of(refused.unwrap_err());
+        assert!(error.contains("longer than 16384 bytes") && error.len() < 100, "{error}");
+    }
+    for (scheme, len) in [("fifo", 4095), ("unix", 107)] {
+        let relative: Address = format!("{scheme}:{}", "x".repeat(len)).parse().unwrap();
+        let error = text_of(relative.absolute().unwrap_err());
+        assert!(error.contains("has at most"), "{error}");
+    }
+}
+
 proptest! {
     #[test]
     fn what_is_printed_parses_to_the_same(
