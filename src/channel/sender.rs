@@ -66,7 +66,8 @@ impl<T: Message + ?Sized> Sender<T> {
     /// Opens a channel that lies in memory which another process passed (see [`Self::descriptor`]).
     ///
     /// # Errors
-    /// `WrongKind` where the descriptor is no channel's, `Busy`, `Corrupt`, `NoSpace`.
+    /// `WrongKind` where the descriptor is no channel's, `NotFound` where the channel was removed, `Busy`, `Corrupt`,
+    /// `NoSpace`.
     pub fn from_descriptor(descriptor: OwnedFd) -> Result<Self> {
         let (address, row) = super::shm::inherited(&descriptor)?;
         let end = SenderEnd::Shm(ShmSender::from_descriptor(&address, descriptor)?);

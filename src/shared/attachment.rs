@@ -132,6 +132,11 @@ impl Attachment {
                 if let Some(attachment) = Self::join(segment, address, wanted)? {
                     return Ok(Arc::new(attachment));
                 }
+                // Retired, and without a name there is no successor to look for.
+                if name.path().is_none() {
+                    let hint = Some("its channel was removed: get a descriptor of a new one".into());
+                    return Err(Error::NotFound { what: address.bare().text(), hint });
+                }
             } else if wanted.create == Creation::Never {
                 let hint = Some("create=never was asked for: start its maker first".into());
                 return Err(Error::NotFound { what: address.bare().text(), hint });

@@ -248,3 +248,14 @@ fn what_no_chunk_will_ever_hold_is_refused_and_not_waited_for() {
     assert_eq!(limit(sender.send(&[1; 70_000], Deadline::Never)), 65_536);
     sender.send(&[1; 65_536], Deadline::Never).unwrap();
 }
+
+#[test]
+fn a_descriptor_of_a_removed_channel_says_so_at_once() {
+    let address: Address = format!("shm:narrows-gone-{}", std::process::id()).parse().unwrap();
+    let sender = crate::Sender::<[u8]>::open(&address).unwrap();
+    let descriptor = || sender.descriptor().unwrap().try_clone_to_owned().unwrap();
+    drop(crate::Receiver::<[u8]>::from_descriptor(descriptor()).unwrap());
+    super::remove(&address).unwrap();
+    let error = crate::Receiver::<[u8]>::from_descriptor(descriptor()).err().unwrap();
+    assert!(matches!(error, Error::NotFound { .. }) && error.to_string().contains("removed"), "{error}");
+}
