@@ -35,3 +35,5 @@ pub use sender::Sender;
 pub use shm::{check, list, remove, status};
 pub use status::{Kind, Peer, State, Status};
 pub use transport::{Exception, OptionSpec, Transport};
+#[cfg(any(test, fuzzing))]
+pub use wire::judge_stream;

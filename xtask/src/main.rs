@@ -1,6 +1,7 @@
 //! The project's chores. `cargo xtask test` runs everything that a change must pass.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+mod fuzz;
 mod leaks;
 mod packages;
 mod sanitize;
@@ -21,12 +22,16 @@ fn main() -> ExitCode {
         Some("sanitize") => sanitize::run(&root(), std::env::args().nth(2).as_deref()),
         Some("prove") => pass_on("run --quiet --release --package narrows-prove --"),
         Some("models") => models(std::env::args().nth(2)),
+        Some("fuzz") => fuzz::run(&root(), std::env::args().skip(2)),
         Some("mutants") => pass_on("run --quiet --package narrows-mutants --"),
         _ => {
             eprintln!("usage: cargo xtask test     format, lints, docs, every test, model checker, leaks");
             eprintln!("       cargo xtask sanitize AddressSanitizer, ThreadSanitizer");
             eprintln!("       cargo xtask prove    every fault that narrows promises to survive");
             eprintln!("       cargo xtask models   the model checker with a preemption more; takes a filter");
+            eprintln!(
+                "       cargo xtask fuzz     a fuzzer over all that reads foreign bytes; takes a target, --minutes N"
+            );
             eprintln!("       cargo xtask mutants  src/shared broken in every way: does a test notice?");
             eprintln!("--help behind prove and mutants says more");
             ExitCode::from(2)
@@ -38,7 +43,7 @@ fn test() -> ExitCode {
     let start = Instant::now();
     let root = root();
     let mut tally = Tally::default();
-    packages::provide(&["socat", "python3", "cc"]);
+    packages::provide(&["socat", "python3", "cc", "c++"]);
 
     // Tests get a temporary folder of their own: short, as a socket's path has 107 bytes, and empty afterwards.
     let folder = match tempfile::Builder::new().prefix("narrows-").tempdir_in("/tmp") {
@@ -118,6 +123,7 @@ fn steps(root: &Path, folder: &Path) -> Vec<Step> {
         Step::new("tests", tests),
         Step::new("model checker", model_checker(root, None)),
         Step::new("faults, sampled", cargo("run --quiet --release --package narrows-prove -- --sample")),
+        Step::new("fuzz, a minute", cargo("run --quiet --package xtask -- fuzz")),
         Step::new("planted bugs", cargo("run --quiet --package narrows-mutants -- --planted")),
     ]
 }

@@ -31,11 +31,12 @@ pub(crate) fn provide(programs: &[&'static str]) {
 fn package(program: &'static str) -> &'static str {
     match program {
         "cc" => "gcc",
+        "c++" => "g++",
         program => program,
     }
 }
 
-fn is_there(program: &str) -> bool {
+pub(crate) fn is_there(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path).any(|folder| Path::new(&folder).join(program).exists())
 }

@@ -35,7 +35,7 @@ const CHECKERS: &[Checker] = &[
             (
                 "tests under AddressSanitizer",
                 "test --package narrows --no-fail-fast --lib --test conformance --test crash --test kernel_channels \
-                 --test region --test threads",
+                 --test region --test threads --test corpus",
                 "-- --skip exhausted_supplies_are_named",
             ),
             ("scribbler under AddressSanitizer", "run --package narrows-prove", "-- scribbler --sample"),

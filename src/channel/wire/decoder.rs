@@ -388,6 +388,9 @@ fn no_frame(bytes: &[u8]) -> Fault {
     }
 }
 
+#[cfg(any(test, fuzzing))]
+#[path = "judge.rs"]
+pub(super) mod judge;
 #[cfg(test)]
 #[path = "tests.rs"]
 mod tests;

@@ -6,6 +6,8 @@
 mod decoder;
 mod sender;
 
+#[cfg(any(test, fuzzing))]
+pub use decoder::judge::judge_stream;
 pub(super) use decoder::{BUFFER, Decoder, Fault, Packet, cut_packet};
 pub(super) use sender::{Outlet, StreamSender};
 

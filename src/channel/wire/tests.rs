@@ -199,3 +199,12 @@ fn what_there_is_no_memory_for_comes_again() {
         assert!(deliver(1).is_none(), "{wire:?}");
     }
 }
+
+#[test]
+fn what_the_fuzzer_kept_is_decoded_as_the_format_says() {
+    let fuzz = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz");
+    let folders = ["corpus/frames", "regressions/frames"].map(|folder| std::fs::read_dir(fuzz.join(folder)));
+    let mut inputs = folders.into_iter().flatten().flatten().map(|entry| entry.unwrap().path()).peekable();
+    assert!(inputs.peek().is_some() || !fuzz.exists(), "the corpus was not found");
+    inputs.for_each(|path| crate::channel::judge_stream(&std::fs::read(path).unwrap()));
+}
