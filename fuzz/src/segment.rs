@@ -316,7 +316,7 @@ impl Stage {
 
     /// Looks from outside: the status, and what the checker says.
     fn look(&mut self, input: &mut Input) -> Result<()> {
-        if input.below(2) == 0 || self.is_checked {
+        if input.below(8) != 1 || self.is_checked {
             let status = channel::status(&self.ground.address)?;
             assert!(status.depth <= status.capacity && status.bytes <= FILE as u64, "{status:?}");
             return Ok(());

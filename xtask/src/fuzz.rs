@@ -154,7 +154,10 @@ impl Fuzz {
             if let Some(number) = line.strip_prefix("stat::number_of_executed_units:") {
                 outcome.executions = number.trim().parse().unwrap_or(0);
             }
-            if line.contains(" pulse ") {
+            // Told at each power of two: at those that take a while.
+            let number =
+                line.strip_prefix('#').and_then(|rest| rest.split_once("\tpulse")?.0.parse::<u64>().ok());
+            if number.is_some_and(|number| number > 1 << 20) {
                 println!("{target}: {line}");
             }
             if !line.starts_with('#') && !line.trim_start().starts_with("NEW_FUNC") {
