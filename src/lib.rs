@@ -44,3 +44,5 @@ pub use error::{Error, Result};
 pub use message::Message;
 #[cfg(not(loom))]
 pub use segment::Region;
+#[cfg(not(loom))]
+pub use sys::guard;

@@ -37,8 +37,8 @@ use crate::address::Address;
 use crate::deadline::Deadline;
 use crate::error::{Error, Result, Text};
 use crate::sys::fork::{NoFork, Unshared};
+use crate::sys::guard::MappingMark;
 use crate::sys::memory::Mapping;
-use crate::sys::process::ProcessMark;
 use crate::sys::{file, lock};
 
 use descriptor::Descriptor;
@@ -63,7 +63,6 @@ pub(crate) struct Segment {
     identity: Identity,
     mapping: Mapping,
     is_writable: bool,
-    mark: ProcessMark,
     /// The mapping's own descriptor, until [`Segment::pin`].
     own: Descriptor,
     /// What has forked children close that descriptor; dropped after it.
@@ -169,7 +168,6 @@ impl Segment {
         checking: OwnedFd,
         is_writable: bool,
     ) -> Result<Self> {
-        let mark = ProcessMark::take().map_err(|errno| trouble.of("madvise", errno))?;
         let no_fork = NoFork::begin();
         let own = open()?;
         let unshared = Unshared::note(&own);
@@ -180,14 +178,13 @@ impl Segment {
         }
         let unmappable = |errno| trouble.unmappable(len, errno);
         let mut mapping = Mapping::new(own.as_fd(), len, is_writable).map_err(unmappable)?;
-        mapping.keep_to(mark).map_err(unmappable)?;
+        mapping.keep().map_err(unmappable)?;
         drop(no_fork);
         Ok(Self {
             path,
             identity,
             mapping,
             is_writable,
-            mark,
             own: Descriptor::new(own, identity),
             unshared,
             checking: Descriptor::new(checking, identity),
@@ -208,9 +205,37 @@ impl Segment {
         self.mapping.len() as u64
     }
 
-    /// The process that opened it.
-    pub(crate) fn mark(&self) -> ProcessMark {
-        self.mark
+    /// Tells whether this process still has it, and its memory.
+    pub(crate) fn mark(&self) -> MappingMark {
+        self.mapping.mark()
+    }
+
+    /// Says that the memory went away while it was mapped, if it did.
+    ///
+    /// # Errors
+    /// `Corrupt`.
+    pub(crate) fn intact(&self) -> Result<()> {
+        if self.mark().is_lost() { Err(self.trouble.lost()) } else { Ok(()) }
+    }
+
+    /// Says that the file is shorter than what is mapped of it. From then on the memory counts as lost.
+    ///
+    /// # Errors
+    /// `Corrupt`.
+    pub(crate) fn measure(&self) -> Result<()> {
+        // Where every way to the file is lost, nothing can be said.
+        match self.with_file(|_, stat| Ok(stat.st_size as u64)) {
+            Ok(len) if len < self.len() => {
+                self.mark().lose();
+                Err(self.trouble.lost())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The error, unless memory that went away is behind it.
+    pub(crate) fn explain(&self, error: Error) -> Error {
+        self.intact().err().unwrap_or(error)
     }
 
     /// The address, as errors name it.
@@ -278,6 +303,7 @@ impl Segment {
         if len == 0 {
             return Ok(());
         }
+        self.intact()?;
         let allocated = self.with_file(|file, _| Ok(allocate(&self.trouble, file, offset, len)));
         let is_allocated = allocated.is_ok();
         if let Ok(result) = allocated {

@@ -37,7 +37,8 @@ const DEFAULT_MODE: u32 = 0o600;
 ///
 /// # When others cut the file
 /// A region looks at the file's length when it is opened and resized. If another process shortens the file after
-/// that, touching what was cut off raises SIGBUS.
+/// that, touching what was cut off raises SIGBUS; in a process with the [`guard`](crate::guard), every call gives
+/// `Corrupt` from then on, until it is opened again or resized.
 ///
 /// ```
 /// use narrows::Region;
@@ -183,14 +184,15 @@ impl Region {
     /// Copies bytes out, from `offset` on.
     ///
     /// # Errors
-    /// `TooLarge` where the range ends beyond the end; nothing is copied then.
+    /// `TooLarge` where the range ends beyond the end; nothing is copied then. `Corrupt` where the [`guard`](crate::guard)
+    /// found it cut.
     #[inline]
     pub fn read_at(&self, offset: u64, bytes: &mut [u8]) -> Result<()> {
         if let Some(from) = self.range(offset, bytes.len())? {
             // SAFETY: the range lies in the mapping, which lives as long as `self`.
             unsafe { copy_from_shared(bytes, from) };
         }
-        Ok(())
+        self.intact()
     }
 
     /// Copies bytes in, from `offset` on. Another process sees them in any order; publish by an atomic word.
@@ -205,7 +207,7 @@ impl Region {
             // SAFETY: the range lies in the mapping, which is writable and lives as long as `self`.
             unsafe { copy_to_shared(to, bytes) };
         }
-        Ok(())
+        self.intact()
     }
 
     /// The four bytes at `offset` as an atomic word, in place.
@@ -275,9 +277,19 @@ impl Region {
         self.range(offset, size)?.ok_or_else(|| self.beyond(offset, size))
     }
 
+    /// Refuses memory that went away.
+    #[inline]
+    fn intact(&self) -> Result<()> {
+        match &self.mapping {
+            Some(mapping) if mapping.mark().is_lost() => Err(self.trouble.lost()),
+            _ => Ok(()),
+        }
+    }
+
     /// Where the range begins; `None` for no bytes.
     #[inline]
     fn range(&self, offset: u64, len: usize) -> Result<Option<*mut u8>> {
+        self.intact()?;
         let end = offset.checked_add(len as u64).filter(|end| *end <= self.len());
         end.ok_or_else(|| self.beyond(offset, len))?;
         // SAFETY: `offset` is at most the mapping's length (checked).

@@ -54,6 +54,31 @@ pub(super) fn word(segment: &Segment) -> &AtomicU32 {
     unsafe { AtomicU32::from_ptr(segment.base().cast()) }
 }
 
+/// To its peers a process that lost its memory is dead, and what it opens next is whole.
+#[test]
+fn memory_that_went_away_reads_as_zeros_and_its_place_is_free() {
+    crate::sys::guard::install();
+    let name = Name::new();
+    let (lost, looking) = (name.create().unwrap(), name.open().unwrap());
+    assert!(lost.try_lock(3).unwrap());
+    lost.pin();
+    word(&lost).store(7, Ordering::Relaxed);
+    assert_eq!(looking.holder(3), Holder::Held);
+    std::fs::File::options().write(true).open(name.path()).unwrap().set_len(0).unwrap();
+    assert!(!lost.mark().is_void(), "nobody has touched it yet");
+    assert_eq!(word(&lost).load(Ordering::Relaxed), 0);
+    assert!(lost.mark().is_void() && lost.mark().is_lost() && !lost.mark().is_forked());
+    assert!(matches!(lost.intact(), Err(Error::Corrupt { .. })));
+    eventually("its lock falls with the mapping", || looking.holder(3) == Holder::Free);
+    assert!(looking.intact().is_ok());
+    assert!(matches!(looking.measure(), Err(Error::Corrupt { .. })) && looking.intact().is_err());
+    drop((lost, looking));
+    let other = Name::new();
+    let whole = other.create().unwrap();
+    word(&whole).store(7, Ordering::Relaxed);
+    assert!(whole.intact().is_ok() && whole.measure().is_ok() && !whole.mark().is_void());
+}
+
 #[test]
 fn two_openers_see_the_same_bytes() {
     let name = Name::new();

@@ -115,6 +115,15 @@ impl Trouble {
         }
     }
 
+    /// It was mapped whole, and is not there any more.
+    pub(super) fn lost(&self) -> Error {
+        Error::Corrupt {
+            what: self.what.clone(),
+            problem: "it was truncated while it was in use, or a hole in it found no room".into(),
+            hint: Some("its messages are lost; remove it: `narrows rm`".into()),
+        }
+    }
+
     pub(super) fn unsupported(&self, capability: &str, hint: &str) -> Error {
         Error::Unsupported { what: self.what.clone(), capability: capability.into(), hint: Some(hint.into()) }
     }

@@ -11,7 +11,8 @@ use crate::address::Address;
 use crate::deadline::Deadline;
 use crate::error::{Error, Result};
 use crate::segment::{Creation, Holder, Place as Name, Segment};
-use crate::sys::process::{ProcessMark, process_name};
+use crate::sys::guard::MappingMark;
+use crate::sys::process::process_name;
 use crate::sys::{clock, futex};
 
 use super::chunks::Chunks;
@@ -50,11 +51,11 @@ impl Backing for Segment {
     }
 
     fn corrupt(&self, problem: &str) -> Error {
-        Error::Corrupt {
+        self.explain(Error::Corrupt {
             what: self.what().clone(),
             problem: problem.into(),
             hint: Some("a peer broke the protocol; remove it: `narrows rm`".into()),
-        }
+        })
     }
 }
 
@@ -189,7 +190,7 @@ impl Attachment {
     /// Takes a place in a segment that exists. `None`: it is retired or replaced; look again.
     fn join(segment: Segment, address: &Address, wanted: &Wanted) -> Result<Option<Self>> {
         let memory = Memory::of(&segment);
-        let layout = Layout::read(&memory, segment.what())?;
+        let layout = Layout::read(&memory, segment.what()).map_err(|error| segment.explain(error))?;
         if layout.config.fence == Fence::Sleeper
             && layout.config.peers == Peers::One
             && !futex::membarrier_register()
@@ -222,6 +223,7 @@ impl Attachment {
             return Ok(None);
         }
         attachment.reap();
+        attachment.segment.intact()?;
         attachment.accept(address, wanted).map(|accepted| accepted.then_some(attachment))
     }
 
@@ -251,7 +253,7 @@ impl Attachment {
     /// Retires the segment and takes its name away, if this is the last participant and `keep` does not object.
     /// Memory without a name stays: whoever has its descriptor may come yet.
     fn retire(&self, keep: impl Fn() -> bool) -> bool {
-        if !self.segment.has_name() {
+        if !self.segment.has_name() || self.mark().is_void() {
             return false;
         }
         let retired = self.shared.participants.retire_alone(self.me, || self.reap(), keep);
@@ -284,16 +286,16 @@ impl Attachment {
         self.shared.reap(&self.segment, Some(self.me))
     }
 
-    /// The process in which this was opened.
-    pub(crate) fn mark(&self) -> ProcessMark {
+    /// Tells whether this process still has it, and its memory.
+    pub(crate) fn mark(&self) -> MappingMark {
         self.segment.mark()
     }
 }
 
 impl Drop for Attachment {
     fn drop(&mut self) {
-        if self.mark().is_forked() {
-            return; // the memory is not mapped in the child, and the place is the parent's
+        if self.mark().is_void() {
+            return; // the memory is not mapped in a child, and the place is the parent's; or there is none any more
         }
         let leaving = self.shared.participants.leave(self.me);
         let lifetime = self.shared.layout.config.lifetime;

@@ -36,7 +36,7 @@ impl HeldChunk {
 
 impl Drop for HeldChunk {
     fn drop(&mut self) {
-        if !self.attachment.mark().is_forked() {
+        if !self.attachment.mark().is_void() {
             self.attachment.shared.chunks.release(self.chunk);
         }
     }
@@ -76,7 +76,7 @@ impl HeldMessage {
         match self {
             Self::Copied { bytes, .. } => into.copy_from_slice(&bytes[range]),
             Self::Boxed(bytes) => into.copy_from_slice(&bytes[range]),
-            Self::Chunk(held) if held.attachment.mark().is_forked() => into.fill(0),
+            Self::Chunk(held) if held.attachment.mark().is_void() => into.fill(0),
             Self::Chunk(held) => held.attachment.shared.memory.read(held.chunk.offset + offset as u64, into),
         }
     }
@@ -133,7 +133,7 @@ impl ShmLoan {
     pub(crate) fn write_at(&mut self, offset: usize, bytes: &[u8]) {
         let range = range(offset, bytes.len(), self.len());
         match &self.chunk {
-            Some((attachment, _)) if attachment.mark().is_forked() => {}
+            Some((attachment, _)) if attachment.mark().is_void() => {}
             Some((attachment, chunk)) => attachment.shared.memory.write(chunk.offset + offset as u64, bytes),
             None => self.private[range].copy_from_slice(bytes),
         }
@@ -156,7 +156,7 @@ impl ShmLoan {
 impl Drop for ShmLoan {
     fn drop(&mut self) {
         if let Some((attachment, chunk)) = &self.chunk
-            && !attachment.mark().is_forked()
+            && !attachment.mark().is_void()
         {
             attachment.shared.chunks.release(*chunk);
         }

@@ -6,6 +6,7 @@ use std::ptr::{NonNull, null_mut};
 use rustix::io::{Errno, Result, retry_on_intr};
 use rustix::mm::{Advice, MapFlags, MsyncFlags, ProtFlags};
 
+use super::guard::MappingMark;
 use super::process::ProcessMark;
 
 /// Bytes of a file, mapped shared; unmapped when dropped. Cannot be copied, and never becomes a slice.
@@ -13,8 +14,9 @@ use super::process::ProcessMark;
 pub(crate) struct Mapping {
     base: NonNull<u8>,
     len: usize,
-    /// The process that has it, where its children do not.
-    keeper: Option<ProcessMark>,
+    mark: MappingMark,
+    /// Forked children do not have it.
+    is_kept: bool,
 }
 
 // SAFETY: the mapping belongs to the process; every access to its bytes goes through atomics or `sys::copy`.
@@ -30,10 +32,12 @@ impl Mapping {
     /// cannot be mapped, EINVAL for no bytes.
     pub(crate) fn new(file: BorrowedFd<'_>, len: u64, writable: bool) -> Result<Self> {
         let len = usize::try_from(len).map_err(|_| Errno::NOMEM)?;
+        let process = ProcessMark::take()?;
         let protection = if writable { ProtFlags::READ | ProtFlags::WRITE } else { ProtFlags::READ };
         // SAFETY: at an address of the kernel's choice a new mapping covers nothing that is in use.
         let base = unsafe { rustix::mm::mmap(null_mut(), len, protection, MapFlags::SHARED, file, 0) }?;
-        Ok(Self { base: NonNull::new(base.cast()).ok_or(Errno::NOMEM)?, len, keeper: None })
+        let mark = MappingMark::register(process, base.addr(), len, writable);
+        Ok(Self { base: NonNull::new(base.cast()).ok_or(Errno::NOMEM)?, len, mark, is_kept: false })
     }
 
     /// The first byte.
@@ -46,15 +50,21 @@ impl Mapping {
         self.len
     }
 
+    /// Tells whether this process still has it, and its memory.
+    #[inline(always)]
+    pub(crate) fn mark(&self) -> MappingMark {
+        self.mark
+    }
+
     /// Keeps the mapping out of forked children and of core dumps.
     ///
     /// # Errors
     /// None that a fresh mapping can meet.
-    pub(crate) fn keep_to(&mut self, process: ProcessMark) -> Result<()> {
+    pub(crate) fn keep(&mut self) -> Result<()> {
         // SAFETY: both change what fork and core dumps do, not the bytes.
         unsafe {
             rustix::mm::madvise(self.base().cast(), self.len, Advice::LinuxDontFork)?;
-            self.keeper = Some(process);
+            self.is_kept = true;
             rustix::mm::madvise(self.base().cast(), self.len, Advice::LinuxDontDump)
         }
     }
@@ -96,9 +106,10 @@ impl Mapping {
 impl Drop for Mapping {
     fn drop(&mut self) {
         // A forked child never had it: something else may lie at those addresses.
-        if self.keeper.is_some_and(|process| process.is_forked()) {
+        if self.is_kept && self.mark.is_forked() {
             return;
         }
+        self.mark.unregister(); // before something else can lie at those addresses
         // SAFETY: mapped by `new` with this length; references into it borrow from this value.
         unsafe { rustix::mm::munmap(self.base().cast(), self.len) }.ok();
     }

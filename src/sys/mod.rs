@@ -8,6 +8,7 @@
 //! | `cpu` | which processors, pinning |
 //! | `file` | reopening, linking what is unnamed, kinds of files and file systems |
 //! | `fork` | what a forked child must not keep |
+//! | [`guard`] | memory that goes away: an error instead of SIGBUS |
 //! | `futex` | sleeping on a word and waking all, the barrier on all processors |
 //! | `lock` | byte locks owned by an open file description |
 //! | `memory` | shared mappings |
@@ -26,6 +27,7 @@ pub(crate) mod cpu;
 pub(crate) mod file;
 pub(crate) mod fork;
 pub(crate) mod futex;
+pub mod guard;
 pub(crate) mod lock;
 pub(crate) mod memory;
 pub(crate) mod pass;

@@ -1,22 +1,25 @@
 //! Noticing a fork.
 
 use std::ptr::null_mut;
-use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 
 use rustix::io::Result;
 use rustix::mm::{Advice, MapFlags, ProtFlags};
 
-/// The page whose first word is this process's epoch. The kernel hands it to a forked child filled with zeros.
-static PAGE: AtomicPtr<AtomicU32> = AtomicPtr::new(null_mut());
+/// Words that the kernel hands to a forked child filled with zeros. The first is this process's epoch, the others are
+/// its mappings' ([`super::guard`]).
+pub(super) type Words = [AtomicU64; 2048];
 
-/// The next epoch to give. Copied by fork, so a child never repeats an epoch that a handle from before bears.
-static NEXT: AtomicU32 = AtomicU32::new(1);
+static WORDS: AtomicPtr<Words> = AtomicPtr::new(null_mut());
+
+/// The next epoch to give, always even. Copied by fork, so a child never repeats one that a handle from before bears.
+static NEXT: AtomicU64 = AtomicU64::new(2);
 
 /// The process in which it was taken. In a forked child it says so, at the price of one load.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ProcessMark {
-    page: &'static AtomicU32,
-    epoch: u32,
+    pub(super) words: &'static Words,
+    pub(super) epoch: u64,
 }
 
 impl ProcessMark {
@@ -26,33 +29,43 @@ impl ProcessMark {
     /// # Errors
     /// ENOMEM, and EINVAL before Linux 4.14.
     pub(crate) fn take() -> Result<Self> {
-        let page = page()?;
-        let mut epoch = page.load(Ordering::Relaxed);
+        let words = words()?;
+        let mut epoch = words[0].load(Ordering::Relaxed);
         if epoch == 0 {
-            let mine = NEXT.fetch_add(1, Ordering::Relaxed);
-            epoch = match page.compare_exchange(0, mine, Ordering::Relaxed, Ordering::Relaxed) {
+            let mine = next_epoch();
+            epoch = match words[0].compare_exchange(0, mine, Ordering::Relaxed, Ordering::Relaxed) {
                 Ok(_) => mine,
                 Err(theirs) => theirs,
             };
         }
-        Ok(Self { page, epoch })
+        Ok(Self { words, epoch })
     }
 
     /// Whether this is a child, forked since the mark was taken.
     #[inline(always)]
     pub(crate) fn is_forked(&self) -> bool {
-        self.page.load(Ordering::Relaxed) != self.epoch
+        self.words[0].load(Ordering::Relaxed) != self.epoch
     }
 }
 
+pub(super) fn next_epoch() -> u64 {
+    NEXT.fetch_add(2, Ordering::Relaxed)
+}
+
+/// The words, where there are any: makes no call.
+pub(super) fn words_if_any() -> Option<&'static Words> {
+    // SAFETY: mapped, and never unmapped once it is in `WORDS`.
+    unsafe { WORDS.load(Ordering::Acquire).as_ref() }
+}
+
 /// No `OnceLock`: a child forked while another thread initialises one would wait for that thread for ever.
-fn page() -> Result<&'static AtomicU32> {
-    const LEN: usize = size_of::<AtomicU32>();
-    let mut page = PAGE.load(Ordering::Acquire);
-    if page.is_null() {
+fn words() -> Result<&'static Words> {
+    const LEN: usize = size_of::<Words>();
+    let mut words = WORDS.load(Ordering::Acquire);
+    if words.is_null() {
         let protection = ProtFlags::READ | ProtFlags::WRITE;
         // SAFETY: a new private mapping at an address of the kernel's choice; `fresh` is only used once advised.
-        let fresh: *mut AtomicU32 = unsafe {
+        let fresh: *mut Words = unsafe {
             let fresh = rustix::mm::mmap_anonymous(null_mut(), LEN, protection, MapFlags::PRIVATE)?;
             if let Err(errno) = rustix::mm::madvise(fresh, LEN, Advice::LinuxWipeOnFork) {
                 rustix::mm::munmap(fresh, LEN).ok();
@@ -60,7 +73,7 @@ fn page() -> Result<&'static AtomicU32> {
             }
             fresh.cast()
         };
-        page = match PAGE.compare_exchange(null_mut(), fresh, Ordering::AcqRel, Ordering::Acquire) {
+        words = match WORDS.compare_exchange(null_mut(), fresh, Ordering::AcqRel, Ordering::Acquire) {
             Ok(_) => fresh,
             Err(theirs) => {
                 // SAFETY: another thread was first, and nobody has seen `fresh`.
@@ -69,8 +82,8 @@ fn page() -> Result<&'static AtomicU32> {
             }
         };
     }
-    // SAFETY: mapped, zeroed or holding an epoch, and never unmapped once it is in `PAGE`.
-    Ok(unsafe { &*page })
+    // SAFETY: mapped, zeroed or holding epochs, and never unmapped once it is in `WORDS`.
+    Ok(unsafe { &*words })
 }
 
 /// This process's name, as `/proc/PID/comm` had it at the first call

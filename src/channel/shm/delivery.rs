@@ -32,6 +32,7 @@ impl ShmReceiver {
     #[inline(never)]
     pub(super) fn copy_chunk(&mut self, inbox: &mut impl Inbox, chunk: Chunk) -> Result<Lease> {
         let fits = inbox.room(chunk.len as usize).map(|room| self.memory.read(chunk.offset, room));
+        self.handle.check()?;
         if self.leased && fits.is_some() {
             return Ok(Some(self.held(chunk).into()));
         }

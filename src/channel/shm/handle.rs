@@ -14,7 +14,7 @@ use crate::shared::pair::Bed;
 use crate::shared::participants::{Endpoint, Role};
 use crate::shared::repair::Structures;
 use crate::shared::wait::{IDLE, Spinner, WATCH, WaitMode};
-use crate::sys::process::ProcessMark;
+use crate::sys::guard::MappingMark;
 
 /// How long an operation goes on where others change what it looks at, its deadline notwithstanding: what honest
 /// peers leave in the way is gone by then.
@@ -61,7 +61,7 @@ pub(super) struct Handle {
     pub(super) attachment: Arc<Attachment>,
     endpoint: Endpoint,
     role: Role,
-    mark: ProcessMark,
+    mark: MappingMark,
     pub(super) me: u16,
     pub(super) mode: WaitMode,
     pub(super) spinner: Spinner,
@@ -89,15 +89,16 @@ impl Handle {
         Ok(Self { attachment, endpoint, role, mark, me, mode, spinner, what, last_round: None })
     }
 
-    /// Refuses a handle that was made before a fork.
+    /// Refuses a handle that was made before a fork, or whose memory went away: asked before each operation, before each
+    /// wait, and before what was copied out of a chunk is believed.
     #[inline(always)]
     pub(super) fn check(&self) -> Result<()> {
-        if self.mark.is_forked() { Err(self.forked()) } else { Ok(()) }
+        if self.mark.is_void() { Err(self.void()) } else { Ok(()) }
     }
 
     #[cold]
-    fn forked(&self) -> Error {
-        Error::Forked { what: self.what.clone() }
+    fn void(&self) -> Error {
+        self.attachment.segment.explain(Error::Forked { what: self.what.clone() })
     }
 
     #[cold]
@@ -109,14 +110,16 @@ impl Handle {
         &self.attachment.shared
     }
 
-    /// Looks for the dead, at most once every idle period. True: some were found.
-    pub(super) fn round(&mut self) -> bool {
+    /// Looks for the dead, and whether the file is as long as it was, at most once every idle period: who sleeps on
+    /// memory that is still there would not learn that the rest is not.
+    pub(super) fn round(&mut self) -> Result<()> {
         let now = Instant::now();
-        if self.last_round.is_some_and(|last| now.duration_since(last) < IDLE) {
-            return false;
+        if self.last_round.is_none_or(|last| now.duration_since(last) >= IDLE) {
+            self.last_round = Some(now);
+            self.attachment.segment.measure()?;
+            self.attachment.reap();
         }
-        self.last_round = Some(now);
-        self.attachment.reap()
+        Ok(())
     }
 
     pub(super) fn descriptor(&self) -> Result<BorrowedFd<'_>> {
@@ -126,7 +129,7 @@ impl Handle {
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        if self.mark.is_forked() {
+        if self.mark.is_void() {
             return;
         }
         self.attachment.shared.participants.close(self.endpoint);

@@ -260,9 +260,11 @@ impl ShmSender {
 
     #[cold]
     fn wait_for_chunk(&mut self, len: u64, deadline: Deadline) -> Result<()> {
+        self.handle.check()?;
         let Self { pool, handle, .. } = self;
         let until = deadline.remaining_within(WATCH).into();
         if !pool.wait(until, len, handle.me, &handle.attachment.segment)? {
+            handle.attachment.segment.measure()?;
             handle.attachment.reap();
         }
         Ok(())
@@ -282,6 +284,7 @@ impl ShmSender {
     #[cold]
     #[inline(never)]
     fn wait_many(&mut self, obstacle: Claim, patience: &mut Patience, deadline: Deadline) -> Result<()> {
+        self.handle.check()?;
         let Link::Many(ring, _) = &self.link else { return Ok(()) };
         let found = match obstacle {
             Claim::Full(found) if !patience.is_over_by_now(deadline) => found,
@@ -305,13 +308,13 @@ impl ShmSender {
         if self.handle.spinner.sleeps() {
             ring.sleep(found, patience.sleep_until(deadline), || true);
         }
-        self.handle.round();
-        Ok(())
+        self.handle.round()
     }
 
     #[cold]
     #[inline(never)]
     fn wait_one(&mut self, patience: &mut Patience, deadline: Deadline) -> Result<()> {
+        self.handle.check()?;
         let Link::One(pair, side) = &mut self.link else { return Ok(()) };
         // As long as it watches, a sender looks at the head that is published now and then: to ask for the exact one
         // would take its line from a receiver that stores it with each message.
@@ -333,8 +336,7 @@ impl ShmSender {
                 return Err(super::no_barrier(&self.handle.what));
             }
         }
-        self.handle.round();
-        Ok(())
+        self.handle.round()
     }
 
     pub(crate) fn try_clone(&self) -> Result<Self> {

@@ -58,7 +58,7 @@ pub fn status(address: &Address) -> Result<Status> {
     let metadata = segment.metadata()?;
     let word = |offset| memory.word(offset).load(Relaxed);
     let created = SystemTime::UNIX_EPOCH + Duration::from_nanos(word(header::CREATED));
-    Ok(Status {
+    let status = Status {
         kind: if layout.config.peers == Peers::One { Kind::OneToOne } else { Kind::ManyToMany },
         state,
         depth,
@@ -77,7 +77,8 @@ pub fn status(address: &Address) -> Result<Status> {
         options: options(&layout),
         peers,
         address,
-    })
+    };
+    segment.intact().map(|()| status)
 }
 
 /// Checks the invariants of a channel's memory: takes no place in it, changes nothing.
@@ -109,7 +110,8 @@ pub fn status(address: &Address) -> Result<Status> {
 /// ```
 pub fn check(address: &Address, moment: Moment) -> Result<Report> {
     let (_, segment, shared) = look(address)?;
-    Ok(audit(&shared, &segment, moment))
+    let report = audit(&shared, &segment, moment);
+    segment.intact().map(|()| report)
 }
 
 /// What stands at an address, mapped for looking only.
@@ -119,7 +121,7 @@ fn look(address: &Address) -> Result<(Address, Segment, Structures)> {
         Error::NotFound { what: address.text(), hint: Some("`narrows ls` lists what there is".into()) }
     })?;
     let memory = Memory::of(&segment);
-    let layout = Layout::read(&memory, segment.what())?;
+    let layout = Layout::read(&memory, segment.what()).map_err(|error| segment.explain(error))?;
     Ok((address, segment, Structures::new(memory, layout)))
 }
 

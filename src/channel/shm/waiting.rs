@@ -34,6 +34,7 @@ impl ShmReceiver {
         patience: &mut Patience,
         deadline: Deadline,
     ) -> Result<bool> {
+        self.handle.check()?;
         // What changes from here on is news: a sender that leaves behind this look must not be slept on.
         let epoch = self.handle.shared().participants.senders_epoch();
         if self.has_ended() && self.is_drained()? {
@@ -41,7 +42,7 @@ impl ShmReceiver {
         }
         self.trim()?;
         if deadline == Deadline::Now {
-            self.handle.round();
+            self.handle.round()?;
             return Err(self.timed_out());
         }
         let changed = match (&self.link, found) {
@@ -62,7 +63,7 @@ impl ShmReceiver {
         if self.handle.spinner.sleeps() {
             self.sleep(found, epoch, patience.sleep_until(deadline))?;
         }
-        self.handle.round();
+        self.handle.round()?;
         Ok(false)
     }
 
