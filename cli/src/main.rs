@@ -95,6 +95,7 @@ fn shown() -> clap::Command {
 }
 
 fn main() -> ExitCode {
+    narrows::guard::install();
     run(Cli::parse().verb).unwrap_or_else(|error| exit::report(&error))
 }
 

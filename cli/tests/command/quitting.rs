@@ -151,3 +151,27 @@ fn a_sender_that_is_killed_is_told() {
     let said = receiver.said().code(0);
     assert!(said.err.contains("one sender of") && said.err.contains("died"), "{}", said.err);
 }
+
+/// Whoever uses a channel whose file is cut is told, and is not killed by SIGBUS.
+#[test]
+fn a_truncated_channel_is_told_by_both_sides() {
+    for part in [["recv"].as_slice(), &["send", "--timeout", "20s"]] {
+        let place = Place::new();
+        let address = format!("{},capacity=1", place.shm());
+        let line = part.iter().copied().chain([address.as_str()]);
+        let running = if part[0] == "recv" {
+            let running = start(line);
+            until_peers(&place.shm(), "receivers", 1);
+            running
+        } else {
+            let running = start(line.chain(["one", "two"]));
+            until_peers(&place.shm(), "depth", 1);
+            running
+        };
+        let path = Path::new("/dev/shm").join(place.name());
+        std::fs::File::options().write(true).open(&path).unwrap().set_len(0).unwrap();
+        let said = running.said().code(7);
+        assert!(said.err.contains("truncated while it was in use"), "{}", said.err);
+        std::fs::remove_file(path).unwrap();
+    }
+}
