@@ -27,6 +27,8 @@ pub enum Capability {
     InPlace,
     /// `ack=release`: a message whose receiver died before releasing it comes again, flagged.
     Redelivery,
+    /// `send_delivered`: a send that ends when its message was taken, or takes it back.
+    Delivered,
     /// No system call is made while nobody sleeps.
     UserSpace,
     /// Peers may be programs that do not use narrows (`wire=lines|raw`).
@@ -37,7 +39,7 @@ pub enum Capability {
 
 impl Capability {
     /// All of them, in the order of the tables.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::ManySenders,
         Self::ManyReceivers,
         Self::End,
@@ -48,6 +50,7 @@ impl Capability {
         Self::Boundaries,
         Self::InPlace,
         Self::Redelivery,
+        Self::Delivered,
         Self::UserSpace,
         Self::ForeignPeers,
         Self::ReceiverBinds,
@@ -66,6 +69,7 @@ impl Capability {
             Self::Boundaries => "boundaries",
             Self::InPlace => "in-place",
             Self::Redelivery => "redelivery",
+            Self::Delivered => "delivered",
             Self::UserSpace => "user-space",
             Self::ForeignPeers => "foreign-peers",
             Self::ReceiverBinds => "receiver-binds",
@@ -85,6 +89,7 @@ impl Capability {
             Self::Boundaries => "messages stay whole, whatever the `wire`",
             Self::InPlace => "messages are written and read where they lie",
             Self::Redelivery => "`ack=release`: what a dead receiver held comes again",
+            Self::Delivered => "a send can wait until its message was taken",
             Self::UserSpace => "no system call while nobody sleeps",
             Self::ForeignPeers => "the other side may be any program",
             Self::ReceiverBinds => "the receiver makes the name, senders wait for it",

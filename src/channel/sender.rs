@@ -98,6 +98,43 @@ impl<T: Message + ?Sized> Sender<T> {
         }
     }
 
+    /// Sends one message and waits until a receiver has taken it; until the deadline, which takes it back.
+    ///
+    /// So a send is exactly one of taken (`Ok`) and not: after an error nobody has the message, and nobody will. Taken is
+    /// not done with: of a receiver that dies later this sender learns nothing, but with `ack=release` the message comes
+    /// again to another. With [`Deadline::Now`] it is sent only if a receiver waits for one at this moment.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use narrows::{Deadline, Error, Sender};
+    ///
+    /// let mut jobs = Sender::<[u8]>::open("memfd:jobs")?;
+    /// let mut worker = jobs.receiver()?;
+    /// let nobody = jobs.send_delivered(b"rebuild index", Duration::from_millis(10));
+    /// assert!(matches!(nobody, Err(Error::TimedOut { .. })), "the worker was busy");
+    /// assert!(worker.recv_by(Deadline::Now).is_err(), "and will not find it");
+    ///
+    /// std::thread::scope(|scope| {
+    ///     scope.spawn(|| worker.recv());
+    ///     jobs.send_delivered(b"rebuild index", Deadline::Never)
+    /// })?;
+    /// # Ok::<(), Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`send_by`](Self::send_by): `TimedOut` also where it was not taken in time, with `Now` `Full`. `PeerGone` where
+    /// there were receivers, and none is left. `Unsupported` where the transport does not tell, or was made with
+    /// `peers=one` and cannot take back.
+    ///
+    /// # After a crash
+    /// Killed inside, the message is in the channel, as any other, or it is not.
+    pub fn send_delivered(&mut self, message: &T, deadline: impl Into<Deadline>) -> Result<()> {
+        match &mut self.end {
+            SenderEnd::Shm(sender) => sender.send_delivered(message.as_bytes(), deadline.into()),
+            SenderEnd::Other(_) => Err(unsupported(self.row, &self.address, Capability::Delivered)),
+        }
+    }
+
     /// Sends several messages in order and gives how many went before the deadline; all, without one.
     ///
     /// # Errors

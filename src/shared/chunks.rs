@@ -8,8 +8,8 @@
 //! ```
 //!
 //! FREE → LOANED(sender) → QUEUED(sender) → HELD(receiver) → FREE. Every step is a compare-and-swap from the exact
-//! word, and the version advances with every loan: who lost a race cannot act on a successor's chunk. Whatever
-//! else says where chunks are is a hint.
+//! word, and the version advances with every loan, and where a sender takes its message back (QUEUED → LOANED): who
+//! lost a race cannot act on a successor's chunk. Whatever else says where chunks are is a hint.
 //!
 //! Facts:
 //! - **written**: the chunk's bytes and length are written. Given by LOANED → QUEUED, taken by QUEUED → HELD.
@@ -184,9 +184,25 @@ impl Chunks {
 
     /// QUEUED → LOANED: its slot was never committed.
     pub(crate) fn unqueue(&self, chunk: &mut Chunk) -> Result<(), Contradiction> {
-        let next = chunk.word.next(State::Loaned, chunk.word.holder());
-        chunk.word = self.step(chunk.id, chunk.word, next)?;
-        Ok(())
+        match self.recall(chunk) {
+            true => Ok(()),
+            false => Err(Contradiction("a chunk was taken out of its holder's hands")),
+        }
+    }
+
+    /// QUEUED → LOANED, with the next version: whoever read its name in a slot finds it no more. False: it was taken.
+    pub(crate) fn recall(&self, chunk: &mut Chunk) -> bool {
+        let next = Word(chunk.word.next(State::Loaned, chunk.word.holder()).0.wrapping_add(1 << 32));
+        let recalled = chunk.word.is(State::Queued) && self.replace(chunk.id, chunk.word, next);
+        if recalled {
+            chunk.word = next;
+        }
+        recalled
+    }
+
+    /// Whether a queued chunk waits still.
+    pub(crate) fn waits(&self, chunk: &Chunk) -> bool {
+        self.load(chunk.id) == chunk.word
     }
 
     /// Fetches the descriptor of a chunk that is about to change hands.

@@ -65,6 +65,8 @@ pub(crate) const ATTACH: u64 = 256;
 pub(crate) const SENDERS_EPOCH: u64 = 264;
 /// Senders that died without closing.
 pub(crate) const DEATHS: u64 = 272;
+/// Receivers that died without closing.
+pub(crate) const RECEIVER_DEATHS: u64 = 280;
 /// Many to many: no position below this one can be claimed any more. One to one: the sender's next position.
 pub(crate) const TAIL: u64 = 384;
 /// Many to many: no position below this one can be taken any more. One to one: the receiver's next position.

@@ -24,6 +24,9 @@ pub(super) const FREE: u64 = 0;
 pub(super) const LIVE: u64 = 1;
 /// On its way out: no longer counted, not yet gone.
 pub(super) const LEAVING: u64 = 2;
+/// Of a receiver's endpoint: it has found nothing, and waits. A hint for who wants to hand over at once; the dead may
+/// seem to wait until they are repaired.
+pub(super) const WAITS: u64 = 1 << 8;
 const GENERATION: u64 = 1 << 32;
 pub(super) const RETIRED: u64 = 1 << 63;
 /// How often others may be faster before the segment is looked for anew.
@@ -281,6 +284,20 @@ impl Participants {
         closed
     }
 
+    /// Says whether a receiver waits for a message. While it lives nobody else changes the word.
+    pub(crate) fn mark(&self, endpoint: &mut Endpoint, waits: bool) {
+        let word = if waits { endpoint.word | WAITS } else { endpoint.word & !WAITS };
+        let at = self.endpoint_word(endpoint.index);
+        if at.compare_exchange(endpoint.word, word, Relaxed, Relaxed).is_ok() {
+            endpoint.word = word;
+        }
+    }
+
+    /// The receivers that wait, by owner.
+    pub(crate) fn waiting_receivers(&self) -> impl Iterator<Item = u16> {
+        self.open_words(Role::Receiver).filter(|word| word & WAITS != 0).map(|word| (word >> 16) as u16)
+    }
+
     fn count_change(&self, role: Role) {
         if role == Role::Sender {
             // gives: changed
@@ -297,14 +314,17 @@ impl Participants {
 
     /// The open endpoints of a role, by owner.
     pub(crate) fn open_endpoints(&self, role: Role) -> impl Iterator<Item = u16> {
+        self.open_words(role).map(|word| (word >> 16) as u16)
+    }
+
+    fn open_words(&self, role: Role) -> impl Iterator<Item = u64> {
         // takes: opened, closed
         (0..self.endpoint_count)
             .map(|index| self.endpoint_word(index).load(Acquire))
             .filter(move |word| word & 0xff == role as u64)
-            .map(|word| (word >> 16) as u16)
     }
 
-    /// Closes what a dead place had open; counts senders.
+    /// Closes what a dead place had open, and counts it.
     pub(crate) fn reap_endpoints(&self, dead: Place, still_dead: impl Fn() -> bool) {
         for index in 0..self.endpoint_count {
             // takes: opened
@@ -312,8 +332,10 @@ impl Participants {
             if word & 0xff == FREE || (word >> 16) as u16 != dead.owner() || !still_dead() {
                 continue;
             }
-            if self.close(Endpoint { index, word }) && word & 0xff == Role::Sender as u64 {
-                self.memory.word(layout::DEATHS).fetch_add(1, Relaxed);
+            if self.close(Endpoint { index, word }) {
+                let is_sender = word & 0xff == Role::Sender as u64;
+                let count = if is_sender { layout::DEATHS } else { layout::RECEIVER_DEATHS };
+                self.memory.word(count).fetch_add(1, Relaxed);
             }
         }
         // The dead, or one who repaired them and died too, may have closed a sender and not counted it: without a
@@ -326,5 +348,10 @@ impl Participants {
     /// Senders that died without closing.
     pub(crate) fn deaths(&self) -> u64 {
         self.memory.word(layout::DEATHS).load(Relaxed)
+    }
+
+    /// The same of receivers.
+    pub(crate) fn receiver_deaths(&self) -> u64 {
+        self.memory.word(layout::RECEIVER_DEATHS).load(Relaxed)
     }
 }

@@ -15,6 +15,13 @@
 //! A claim may be revoked at any time by anyone, its owner alive or not: its commit then fails, and it sends again
 //! from its own copy. No user code runs between claim and commit, or while a slot is held: there is no other way
 //! for a slot to be held at all.
+//!
+//! A message stays at its position until one compare-and-swap empties the slot: a take, or its sender's retraction,
+//! and never both. So a sender that waits sees in the word itself what became of it: while that is FULL at its lap
+//! the message waits; when it is not, and the sender has not taken it back, somebody else has it. (A message in a
+//! chunk is taken by the chunk's word: there the chunk decides, and the slot follows.) A retraction needs no step of
+//! its own for receivers: EMPTY of the next lap in front of them is passed over, as behind a revoked claim, and as
+//! there it proves nothing of the positions before it.
 
 use crate::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use crate::atomic::fence;
@@ -252,21 +259,11 @@ impl Ring {
             if !word.is(State::Void) || word.owner() != claim.word.owner() {
                 return Err(Contradiction("a claim is neither ours nor revoked"));
             }
-            if self.release_void(Found { position: claim.position, word }) {
+            if self.empty(Found { position: claim.position, word }) {
                 return Ok(());
             }
         }
         Err(Contradiction("a revoked claim changes without end"))
-    }
-
-    /// VOID → EMPTY of the next lap; only for the owner, or when it is known to be dead.
-    fn release_void(&self, found: Found) -> bool {
-        let emptied = Slot::new(State::Empty, found.word.lap() + 1, 0).waiting_as(found.word);
-        let released = self.replace(found, emptied);
-        if released {
-            self.wake(found);
-        }
-        released
     }
 
     /// Revokes a claim that holds others up, its owner alive, stopped or dead.
@@ -282,9 +279,7 @@ impl Ring {
     /// The message at the cursor, if one stands there.
     #[inline(always)]
     pub(crate) fn at(&self, cursor: &Cursor) -> Option<Found> {
-        let (position, word) = (cursor.position, self.load(cursor.position));
-        let stands = word.is(State::Full) && word.laps_after(self.lap(position)) == 0;
-        stands.then_some(Found { position, word })
+        self.waiting(cursor.position)
     }
 
     /// Waits for a claim that stands in the way, and revokes it when that takes too long.
@@ -313,7 +308,8 @@ impl Ring {
                 (0, Some(State::Empty)) | (-1, Some(State::Void)) => return Ok(Front::Empty(found)),
                 (0, Some(State::Claimed)) => return Ok(Front::Blocked(found)),
                 (0, Some(State::Void)) => self.taken_up_to(cursor, position),
-                // EMPTY proves a lap less: its last claim may have been revoked while messages before it wait.
+                // EMPTY proves a lap less: its last claim may have been revoked, or its message taken back, while
+                // messages before it wait.
                 (laps @ 2.., Some(State::Empty)) => {
                     cursor.position = self.jump(position, laps - 1, layout::HEAD);
                 }
@@ -335,13 +331,42 @@ impl Ring {
     /// the copy is worthless.
     #[inline]
     pub(crate) fn take(&self, cursor: &mut Cursor, found: Found) -> bool {
-        let emptied = Slot::new(State::Empty, found.word.lap() + 1, 0).waiting_as(found.word);
-        if !self.replace(found, emptied) {
+        if !self.empty(found) {
             return false;
         }
-        self.wake(found);
         self.taken_up_to(cursor, found.position);
         true
+    }
+
+    /// FULL → EMPTY of the next lap; or VOID, for its owner or when that is known to be dead.
+    #[inline(always)]
+    fn empty(&self, found: Found) -> bool {
+        let emptied = Slot::new(State::Empty, found.word.lap() + 1, 0).waiting_as(found.word);
+        let replaced = self.replace(found, emptied);
+        if replaced {
+            self.wake(found);
+        }
+        replaced
+    }
+
+    /// The message that was sent at `position`, if it waits still.
+    #[inline(always)]
+    pub(crate) fn waiting(&self, position: u64) -> Option<Found> {
+        let found = Found { position, word: self.load(position) };
+        (found.word.is(State::Full) && found.word.laps_after(self.lap(position)) == 0).then_some(found)
+    }
+
+    /// Takes back the message that the caller sent at `position`. False: it is gone, and whoever emptied its slot has
+    /// it. No hint follows: messages before it may wait.
+    pub(crate) fn retract(&self, position: u64) -> Result<bool, Contradiction> {
+        for _ in 0..self.patience() {
+            match self.waiting(position) {
+                Some(found) if self.empty(found) => return Ok(true),
+                Some(_) => {} // somebody fell asleep on it
+                None => return Ok(false),
+            }
+        }
+        Err(Contradiction("a message changes without end"))
     }
 
     /// Sleeps until the word changes, unless `still` finds that there is something to do.
@@ -387,7 +412,7 @@ impl Ring {
                         self.revoke(found);
                         false
                     }
-                    Some(State::Void) => self.release_void(found),
+                    Some(State::Void) => self.empty(found),
                     _ => true,
                 }
             })

@@ -214,6 +214,10 @@ impl Puppet {
             ["pattern", size, seed] => {
                 self.sender()?.send_by(&pattern(size.parse()?, seed.parse()?), LONG)?;
             }
+            ["deliver", sender, number, size] => {
+                let message = account::message(sender.parse()?, number.parse()?, size.parse()?);
+                self.sender()?.send_delivered(&message, LONG)?;
+            }
             ["flood", sender, size] => self.flood(sender.parse()?, size.parse()?)?,
             ["recv", count] => return self.receive(count.parse()?, None),
             ["drain"] => return self.receive(usize::MAX, None),

@@ -18,6 +18,7 @@ pub(crate) fn check(trial: &Trial, capability: Capability) {
         Capability::Persistent if trial.variant.has_option("lifetime") => nothing_to_look_at(trial),
         Capability::Persistent => option(trial, "lifetime=system"),
         Capability::Redelivery => option(trial, "ack=release"),
+        Capability::Delivered => delivered(trial),
         Capability::ForeignPeers => option(trial, "wire=lines"),
         // These describe how a transport works and refuse nothing.
         Capability::Boundaries | Capability::UserSpace | Capability::ReceiverBinds => {}
@@ -79,6 +80,12 @@ fn in_place(trial: &Trial) {
     assert_refused(sender.loan(64), "a loan");
     assert_refused(receiver.recv_in_place(SHORT), "receiving in place");
     assert_refused(sender.descriptor().map(drop), "the memory's descriptor");
+}
+
+fn delivered(trial: &Trial) {
+    let (mut sender, mut receiver) = trial.place("").pair();
+    assert_refused(sender.send_delivered(b"x", LONG), "a delivered send");
+    assert!(!matches!(receiver.recv_by(SHORT), Ok(Some(_))), "it was refused, and sent");
 }
 
 /// What does not outlive its processes cannot be looked at from outside.

@@ -101,6 +101,15 @@ pub(crate) const OPERATIONS: &[Operation] = &[
     operation("send_many", Role::Sender, Effect::Adds(3), send_many),
     operation("commit", Role::Sender, Effect::Adds(1), |part| commit(part, LARGE)),
     operation("commit_small", Role::Sender, Effect::Adds(1), |part| commit(part, SMALL)),
+    Operation { misfit: needs_taking_back, ..sleeper("deliver", Role::Sender, Effect::Adds(1), deliver) },
+    Operation {
+        misfit: needs_taking_back,
+        ..sleeper("deliver_large", Role::Sender, Effect::Adds(1), deliver_large)
+    },
+    Operation {
+        misfit: needs_taking_back,
+        ..operation("deliver_now", Role::Sender, Effect::Adds(1), deliver_now)
+    },
     Operation { misfit: needs_room, ..operation("abandon", Role::Sender, Effect::Nothing, abandon) },
     operation("recv", Role::Receiver, Effect::Takes(1), recv),
     operation("recv_many", Role::Receiver, Effect::Takes(3), recv_many),
@@ -131,6 +140,10 @@ pub(crate) const OPERATIONS: &[Operation] = &[
 
 fn needs_room(_: &Mode, state: &State) -> Option<&'static str> {
     state.exhausted.then_some("no chunk is left, and a loan waits for one without a bound")
+}
+
+fn needs_taking_back(mode: &Mode, _: &State) -> Option<&'static str> {
+    mode.one.then_some("one to one, nothing is taken back")
 }
 
 fn needs_full(_: &Mode, state: &State) -> Option<&'static str> {
@@ -207,6 +220,26 @@ fn commit(part: Part, len: usize) -> Result<Act> {
 fn abandon(part: Part) -> Result<Act> {
     let mut sender = sender(&part)?;
     Ok(Box::new(move || sender.loan(LARGE).map(drop).into()))
+}
+
+fn deliver(part: Part) -> Result<Act> {
+    delivered(part, SMALL, NAP)
+}
+
+fn deliver_large(part: Part) -> Result<Act> {
+    delivered(part, LARGE, NAP)
+}
+
+fn deliver_now(part: Part) -> Result<Act> {
+    delivered(part, SMALL, Deadline::Now)
+}
+
+/// Sends until it is taken, or takes it back.
+fn delivered(mut part: Part, len: usize, deadline: impl Into<Deadline> + Copy + 'static) -> Result<Act> {
+    part.address += ",wait=sleep";
+    let mut sender = sender(&part)?;
+    let message = message::write(part.ids[0], len);
+    Ok(Box::new(move || sent(sender.send_delivered(&message, deadline).map(|()| 1))))
 }
 
 fn send_asleep(part: Part) -> Result<Act> {

@@ -60,6 +60,8 @@ impl Patience {
 pub(super) struct Handle {
     pub(super) attachment: Arc<Attachment>,
     endpoint: Endpoint,
+    /// Whether the endpoint says that it waits.
+    waits: bool,
     role: Role,
     mark: MappingMark,
     pub(super) me: u16,
@@ -86,7 +88,7 @@ impl Handle {
         }
         let spinner = Spinner::new(mode, crate::sys::cpus().len());
         let (mark, me, what) = (attachment.mark(), attachment.me.owner(), attachment.segment.what().clone());
-        Ok(Self { attachment, endpoint, role, mark, me, mode, spinner, what, last_round: None })
+        Ok(Self { attachment, endpoint, waits: false, role, mark, me, mode, spinner, what, last_round: None })
     }
 
     /// Refuses a handle that was made before a fork, or whose memory went away: asked before each operation, before each
@@ -108,6 +110,15 @@ impl Handle {
 
     pub(super) fn shared(&self) -> &Structures {
         &self.attachment.shared
+    }
+
+    /// Says whether this receiver waits for a message, for senders that want to hand one over at once.
+    #[inline]
+    pub(super) fn mark(&mut self, waits: bool) {
+        if self.waits != waits {
+            self.waits = waits;
+            self.attachment.shared.participants.mark(&mut self.endpoint, waits);
+        }
     }
 
     /// Looks for the dead, and whether the file is as long as it was, at most once every idle period: who sleeps on

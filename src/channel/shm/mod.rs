@@ -1,5 +1,6 @@
 //! Channels in a segment: `shm:`, `file:`, `memfd:` and `fd:`.
 
+mod delivered;
 mod delivery;
 mod handle;
 mod receiver;
@@ -95,11 +96,15 @@ const CAPABILITIES: Capabilities = Capabilities::of(&[
     Capability::Boundaries,
     Capability::InPlace,
     Capability::Redelivery,
+    Capability::Delivered,
     Capability::UserSpace,
 ]);
 
-const EXCEPTIONS: &[Exception] =
-    &[Exception::lacks("peers", "one", &[Capability::ManySenders, Capability::ManyReceivers])];
+const EXCEPTIONS: &[Exception] = &[Exception::lacks(
+    "peers",
+    "one",
+    &[Capability::ManySenders, Capability::ManyReceivers, Capability::Delivered],
+)];
 
 const fn row(
     scheme: Scheme,

@@ -221,9 +221,20 @@ impl ShmReceiver {
     fn next<R>(
         &mut self,
         deadline: Deadline,
-        mut deliver: impl FnMut(&mut Self, Message, Option<Found>) -> Result<Option<R>>,
+        deliver: impl FnMut(&mut Self, Message, Option<Found>) -> Result<Option<R>>,
     ) -> Result<Option<R>> {
         self.handle.check()?;
+        let came = self.look_on(deadline, deliver);
+        self.handle.mark(false);
+        came
+    }
+
+    #[inline(always)]
+    fn look_on<R>(
+        &mut self,
+        deadline: Deadline,
+        mut deliver: impl FnMut(&mut Self, Message, Option<Found>) -> Result<Option<R>>,
+    ) -> Result<Option<R>> {
         let mut patience = Patience::default();
         loop {
             if let Some(chunk) = self.undelivered.take() {

@@ -19,30 +19,32 @@ use crate::shared::ring::{Claim, Cursor, Ring};
 use crate::shared::slot::About;
 use crate::shared::wait::{WATCH, WaitMode};
 
+use super::delivered::Takers;
 use super::handle::{Handle, Patience};
 use super::receiver::ShmReceiver;
 use crate::shared::held::ShmLoan;
 
 /// The sending end of a channel in a segment.
 pub(crate) struct ShmSender {
-    handle: Handle,
-    memory: Memory,
-    link: Link,
+    pub(super) handle: Handle,
+    pub(super) memory: Memory,
+    pub(super) link: Link,
     /// Messages of fewer bytes go into the slot.
-    inline_end: usize,
+    pub(super) inline_end: usize,
     payload: u64,
     largest: u64,
-    pool: Pool,
+    pub(super) pool: Pool,
+    pub(super) takers: Takers,
 }
 
-enum Link {
+pub(super) enum Link {
     Many(Ring, Cursor),
     One(Pair, SendSide),
 }
 
 /// What goes into a slot.
 #[derive(Clone, Copy)]
-enum Payload<'a> {
+pub(super) enum Payload<'a> {
     Inline(&'a [u8]),
     /// For the receiver to fetch what it will need before it takes it.
     Chunk(&'a Chunk),
@@ -83,6 +85,7 @@ impl ShmSender {
             payload: layout::payload_at(layout.config.slot_bytes),
             largest: layout.config.memory_max,
             pool: Pool::new(memory, &layout),
+            takers: Takers::new(&shared.participants),
             handle,
         })
     }
@@ -95,7 +98,7 @@ impl ShmSender {
     pub(crate) fn send(&mut self, message: &[u8], deadline: Deadline) -> Result<()> {
         self.handle.check()?;
         if message.len() < self.inline_end {
-            return self.post(Payload::Inline(message), deadline);
+            return self.post(Payload::Inline(message), deadline).map(drop);
         }
         self.send_large(message, deadline)
     }
@@ -104,11 +107,12 @@ impl ShmSender {
     fn send_large(&mut self, message: &[u8], deadline: Deadline) -> Result<()> {
         let mut chunk = self.chunk(message.len() as u64, deadline)?;
         self.memory.write(chunk.offset, message);
-        self.post_chunk(&mut chunk, deadline).inspect_err(|_| self.pool.chunks.release(chunk))
+        let sent = self.post_chunk(&mut chunk, deadline);
+        sent.map(drop).inspect_err(|_| self.pool.chunks.release(chunk))
     }
 
-    /// Sends a loaned chunk; on an error it is LOANED as before.
-    fn post_chunk(&mut self, chunk: &mut Chunk, deadline: Deadline) -> Result<()> {
+    /// Sends a loaned chunk, and gives its position; on an error it is LOANED as before.
+    pub(super) fn post_chunk(&mut self, chunk: &mut Chunk, deadline: Deadline) -> Result<u64> {
         self.expect_slot();
         self.pool.chunks.queue(chunk).map_err(|fault| self.handle.corrupt(fault))?;
         let sent = self.post(Payload::Chunk(chunk), deadline);
@@ -129,9 +133,9 @@ impl ShmSender {
         });
     }
 
-    /// Puts one payload into the next slot.
+    /// Puts one payload into the next slot, and gives its position.
     #[inline(always)]
-    fn post(&mut self, payload: Payload<'_>, deadline: Deadline) -> Result<()> {
+    pub(super) fn post(&mut self, payload: Payload<'_>, deadline: Deadline) -> Result<u64> {
         let mut patience = Patience::default();
         loop {
             match &mut self.link {
@@ -139,7 +143,7 @@ impl ShmSender {
                     Ok(Claim::Claimed(claim)) => {
                         payload.write(&self.memory, ring.slot(claim.position), self.payload);
                         match ring.commit(claim) {
-                            Ok(true) => return Ok(()),
+                            Ok(true) => return Ok(claim.position),
                             Ok(false) if patience.is_over(deadline) => return Err(self.timed_out()),
                             Ok(false) => continue, // revoked: it goes again, from our own copy
                             Err(fault) => return Err(self.handle.corrupt(fault)),
@@ -151,9 +155,10 @@ impl ShmSender {
                 Link::One(pair, side) => {
                     if pair.room(side) > 0 {
                         payload.write(&self.memory, pair.slot(side.position), self.payload);
+                        let position = side.position;
                         pair.fill(side);
                         pair.filled(side);
-                        return Ok(());
+                        return Ok(position);
                     }
                     self.wait_one(&mut patience, deadline)?;
                 }
@@ -212,7 +217,7 @@ impl ShmSender {
             return Err((loan, error));
         }
         let sent = match loan.parts() {
-            Ok(bytes) => self.post(Payload::Inline(bytes), deadline),
+            Ok(bytes) => self.post(Payload::Inline(bytes), deadline).map(drop),
             Err((attachment, _)) if !Arc::ptr_eq(attachment, &self.handle.attachment) => {
                 let what = self.handle.what.clone();
                 let capability = "loans of another channel".into();
@@ -222,7 +227,7 @@ impl ShmSender {
                     hint: Some("commit to the sender that loaned".into()),
                 })
             }
-            Err((_, chunk)) => self.post_chunk(chunk, deadline),
+            Err((_, chunk)) => self.post_chunk(chunk, deadline).map(drop),
         };
         match sent {
             Ok(()) => {
@@ -234,7 +239,7 @@ impl ShmSender {
     }
 
     /// A chunk for `len` bytes, waiting for one where `memory_max` is reached.
-    fn chunk(&mut self, len: u64, deadline: Deadline) -> Result<Chunk> {
+    pub(super) fn chunk(&mut self, len: u64, deadline: Deadline) -> Result<Chunk> {
         if len > self.largest {
             return Err(self.too_large(len, self.largest));
         }
@@ -271,12 +276,12 @@ impl ShmSender {
     }
 
     #[cold]
-    fn full(&self) -> Error {
+    pub(super) fn full(&self) -> Error {
         Error::Full { what: self.handle.what.clone() }
     }
 
     #[cold]
-    fn timed_out(&self) -> Error {
+    pub(super) fn timed_out(&self) -> Error {
         Error::TimedOut { what: self.handle.what.clone(), doing: "sending to" }
     }
 

@@ -84,7 +84,7 @@ fn full(lap: u64, owner: u16) -> u64 {
 /// The invariant, where it is broken, the channel's options, how.
 const DAMAGES: &[(&facts::Fact, &str, &str, Damage)] = &[
     (&facts::ATTACHED, "attach word", "", |stage| stage.poke(layout::ATTACH, 0)),
-    (&facts::UNUSED, "word at 280", "", |stage| stage.poke(280, 1)),
+    (&facts::UNUSED, "word at 288", "", |stage| stage.poke(288, 1)),
     (&facts::UNUSED, "word at 640", "", |stage| stage.poke(layout::SHARED_HEAD, 1)),
     (&facts::UNUSED, "word at 1152", "", |stage| stage.poke(layout::RETURNED, 1)),
     (&facts::UNUSED, "word at 4136", "", |stage| stage.poke(4096 + 40, 1)),

@@ -45,6 +45,9 @@ impl ShmReceiver {
             self.handle.round()?;
             return Err(self.timed_out());
         }
+        if found.is_some() {
+            self.handle.mark(true);
+        }
         let changed = match (&self.link, found) {
             (Link::Many(ring, _), Some(found)) => {
                 self.handle.spinner.watch(deadline, || ring.load(found.position) != found.word)

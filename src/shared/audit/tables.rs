@@ -3,7 +3,7 @@
 use crate::atomic::Ordering::Relaxed;
 
 use super::super::layout::{self, Ack, PLACE_BYTES, Peers};
-use super::super::participants::{FREE, LIVE, RETIRED, Role};
+use super::super::participants::{FREE, LIVE, RETIRED, Role, WAITS};
 use super::{Audit, Standing, facts, is_leaving, steady};
 use crate::segment::{Holder, Segment};
 
@@ -29,6 +29,7 @@ impl Audit<'_> {
             layout::ATTACH,
             layout::SENDERS_EPOCH,
             layout::DEATHS,
+            layout::RECEIVER_DEATHS,
             layout::TAIL,
             layout::HEAD,
             layout::POOL_SLEEPERS,
@@ -96,7 +97,9 @@ impl Audit<'_> {
             let fits = match role {
                 FREE => word & 0xffff_ffff == 0,
                 SENDER | RECEIVER => {
-                    word & 0xff00 == 0 && self.is_participant(owner) && (!is_one || at as u64 + 1 == role)
+                    (word & 0xff00 == 0 || role == RECEIVER && word & 0xff00 == WAITS)
+                        && self.is_participant(owner)
+                        && (!is_one || at as u64 + 1 == role)
                 }
                 _ => false,
             };

@@ -138,6 +138,36 @@ fn loom_chunks_of_a_successor_need_the_comparison() {
     notices(Fault::BlindSwap, stale_repairer);
 }
 
+/// A message is taken back while it is taken: one of both. Sent again, it is found by its new name only.
+fn taken_or_back() {
+    let segment = segment();
+    let mut chunk = segment.loan(1).unwrap();
+    segment.chunks.queue(&mut chunk).unwrap();
+    let (reference, ours, theirs) = (chunk.reference(), segment.clone(), segment.clone());
+    let sender = spawn(move || {
+        let is_back = ours.chunks.recall(&mut chunk);
+        if is_back {
+            ours.memory.word(chunk.offset).store(7, Relaxed);
+            ours.chunks.queue(&mut chunk).unwrap();
+        }
+        (is_back, chunk)
+    });
+    let receiver = spawn(move || theirs.hold(reference, 2).unwrap());
+    let ((is_back, chunk), held) = (sender.join().unwrap(), receiver.join().unwrap());
+    assert_eq!(is_back, held.is_none(), "taken and taken back, or neither");
+    assert_eq!(segment.hold(chunk.reference(), 3).unwrap().is_some(), is_back);
+}
+
+#[test]
+fn loom_chunks_are_taken_or_taken_back() {
+    check(5, taken_or_back);
+}
+
+#[test]
+fn loom_chunks_taken_back_need_their_comparison() {
+    notices(Fault::BlindSwap, taken_or_back);
+}
+
 /// Whoever loans, queues, holds and releases dies before any operation: once it is repaired, the chunk is of use
 /// again, while the repair for another touches nothing.
 #[test]

@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `ring` | the ring, many to many: nothing lost, doubled, torn or out of order, also when claims are revoked |
 //! | `ring_crash` | the same with a participant that dies before any of its operations, and a repairer that does |
+//! | `delivered` | a sender that waits until its message is taken, or takes it back; one of both dies |
 //! | `pair` | the ring, one to one, with successors of the dead, and without membarrier |
 //! | `chunks` | loans, messages in chunks, what comes again |
 //! | `pool` | who waits for a chunk, idle memory that is given back |
@@ -27,6 +28,7 @@
 
 mod attachment;
 mod chunks;
+mod delivered;
 mod extents;
 mod hands;
 mod held;

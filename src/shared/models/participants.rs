@@ -22,7 +22,7 @@ fn segment() -> Segment {
     let layout: Layout = small(Peers::Many, 2, 2);
     let places = (0..3).flat_map(|place| (0..4).map(move |word| layout.participants + place * 64 + word * 8));
     let endpoints = (0..3).map(|endpoint| layout.endpoints + endpoint * 8);
-    let header = [layout::ATTACH, layout::SENDERS_EPOCH, layout::DEATHS];
+    let header = [layout::ATTACH, layout::SENDERS_EPOCH, layout::DEATHS, layout::RECEIVER_DEATHS];
     let words = header.into_iter().chain(places).chain(endpoints);
     let memory = Memory::of_words(layout.length, words.map(|word| (word, 0)));
     Segment { participants: Participants::new(memory, &layout), kernel: Kernel::new() }
@@ -143,6 +143,9 @@ fn loom_participants_survive() {
                     ours.participants.announce();
                     let endpoint = ours.participants.open(Role::Sender, me.owner(), None).unwrap();
                     ours.participants.close(endpoint);
+                    let mut waits = ours.participants.open(Role::Receiver, me.owner(), None).unwrap();
+                    [true, false].map(|waiting| ours.participants.mark(&mut waits, waiting));
+                    ours.participants.close(waits);
                     ours.leave(me);
                 });
                 if lived.is_none() {
@@ -159,7 +162,9 @@ fn loom_participants_survive() {
             all([victim]);
             let alive_at = witness.join().unwrap();
             assert_eq!(segment.participants.taken().count(), 0, "a place is lost");
-            assert_eq!(segment.participants.open_endpoints(Role::Sender).count(), 0, "an endpoint is lost");
+            for role in [Role::Sender, Role::Receiver] {
+                assert_eq!(segment.participants.open_endpoints(role).count(), 0, "an endpoint is lost");
+            }
             assert_ne!(alive_at, Some(segment.participants.senders_epoch()), "the end is never seen");
         }
     });

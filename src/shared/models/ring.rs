@@ -105,7 +105,7 @@ impl Channel {
     }
 
     /// Writes and commits. False: the claim was revoked.
-    fn post(&self, claim: Found, value: u64) -> bool {
+    pub(super) fn post(&self, claim: Found, value: u64) -> bool {
         let at = self.ring.slot(claim.position);
         self.hands.take(at);
         self.memory.write(at + 16, &value.to_le_bytes());
@@ -126,6 +126,18 @@ impl Channel {
             Blocked::Revokes => drop(self.ring.revoke(found)),
             Blocked::Outwaits => self.ring.outwait(found, &Spinner::new(WaitMode::Adaptive, 2)),
         }
+    }
+
+    /// Takes back what was sent at a position. False: it was taken.
+    pub(super) fn retract(&self, position: u64) -> bool {
+        let mark = self.hands.done();
+        self.waiting.fetch_sub(1, Relaxed);
+        let retracted = self.ring.retract(position).unwrap();
+        match retracted {
+            true => self.hands.give(self.ring.slot(position), mark),
+            false => drop(self.waiting.fetch_add(1, Relaxed)),
+        }
+        retracted
     }
 
     /// Takes the first message, once it is there. `None`: `until` says that nothing will come.
@@ -166,7 +178,7 @@ impl Channel {
     /// What is left, in order. No slot may be anybody's then, and each is used once more.
     pub(super) fn audit(&self) -> Vec<u64> {
         let (mut head, mut tail) = (self.head(), self.tail());
-        let left = std::iter::from_fn(|| self.receive(&mut head, || true)).collect();
+        let left: Vec<u64> = std::iter::from_fn(|| self.receive(&mut head, || true)).collect();
         assert!((0..self.slots).all(|slot| self.ring.load(slot).is(State::Empty)), "a slot is lost");
         for value in 0..self.slots {
             self.send(&mut tail, 9, value);

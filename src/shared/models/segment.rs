@@ -84,6 +84,7 @@ pub(super) fn segment(peers: Peers, ack: Ack) -> Segment {
         layout::ATTACH,
         layout::SENDERS_EPOCH,
         layout::DEATHS,
+        layout::RECEIVER_DEATHS,
         layout::TAIL,
         layout::HEAD,
         layout::SHARED_HEAD,

@@ -2,6 +2,7 @@
 
 mod acknowledge;
 mod deadlines;
+mod delivered;
 mod endings;
 mod foreign;
 mod in_place;
@@ -23,6 +24,7 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Case> {
         typed::CASES,
         many::CASES,
         deadlines::CASES,
+        delivered::CASES,
         endings::CASES,
         in_place::CASES,
         acknowledge::CASES,
