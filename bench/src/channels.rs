@@ -116,6 +116,7 @@ impl Channels {
         };
         // Sixteen megabytes in each of many places would measure the machine's memory.
         let address = if case.size > 1 << 20 { address.with("capacity", 8)? } else { address };
+        let address = if case.scenario.act == Act::Round { address.with("capacity", 0)? } else { address };
         let address = if case.scenario.is_roomy { address.with("capacity", ROOMY)? } else { address };
         Ok(match case.scenario.by {
             By::FittedCopy => address.with("capacity", 64)?.with("slot_bytes", case.size)?,
@@ -136,6 +137,10 @@ impl Channels {
                 let rx = E::rx(self.receiver(&player, from)?);
                 let tx = E::tx(self.sender(&player, to)?);
                 if is_sender { player.ping(tx, rx) } else { player.pong(tx, rx) }
+            }
+            Act::Round if is_sender => {
+                let tx = E::tx(self.sender(&player, 0)?);
+                player.round(tx)
             }
             Act::Idle if is_sender => {
                 let _sender = self.sender::<T>(&player, 0)?;

@@ -123,6 +123,11 @@ pub fn narrows() -> Vec<Goal> {
         goal("latency 48 B, many to many, by a cache line's", ToLine(SMALL), AtMost(1.2)),
         goal("its p99 by its p50", Tail(SMALL), AtMost(1.5)),
         goal(
+            "rendezvous 48 B, until taken, by a cache line's",
+            ToLine(Probe::spin("shm", "latency_many_to_many_rendezvous", 48)),
+            AtMost(2.4),
+        ),
+        goal(
             "latency 48 B, one to one, by a cache line's",
             ToLine(Probe::spin("shm", "latency_one_to_one", 48)),
             AtMost(1.2),

@@ -36,6 +36,8 @@ pub enum Pattern {
 pub enum Act {
     /// A message goes there and one comes back; half of the round trip counts.
     PingPong,
+    /// A message goes one way, and its sender waits until it was taken: that counts.
+    Round,
     /// Messages go one way as fast as they can.
     Stream,
     /// One process repeats one operation.
@@ -137,6 +139,15 @@ pub const CHANNEL: &[Scenario] = &[
         by: By::Reference,
         waits: SPIN,
         sizes: &[64 * KIB, MIB],
+        ..PLAIN
+    },
+    Scenario {
+        name: "latency_many_to_many_rendezvous",
+        what: "capacity=0: from a send's beginning until its message was taken and the sender knows",
+        act: Act::Round,
+        pattern: Pattern::ManyToMany,
+        waits: SPIN,
+        sizes: &[48],
         ..PLAIN
     },
     Scenario {
@@ -392,7 +403,7 @@ impl Scenario {
     pub fn players(&self) -> usize {
         match self.act {
             Act::Alone | Act::Idle => 1,
-            Act::PingPong => 2,
+            Act::PingPong | Act::Round => 2,
             Act::Stream => 1 + self.senders,
         }
     }

@@ -103,16 +103,16 @@ pub(crate) const PLANTED: &[Planted] = &[
         changes: &[Change {
             file: RING,
             within: "take",
-            old: "if !self.replace(found, emptied) { return false; }",
+            old: "if !self.empty(found) { return false; }",
             new: "self.taken_up_to(cursor, found.position);
-                  if !self.replace(found, emptied) { return false; }",
+                  if !self.empty(found) { return false; }",
         }],
         gate: "loom",
         test: "ring_crash::loom_ring_survives_a_receiver",
     },
     Planted {
         name: "the reaper passes over revoked claims",
-        changes: &[Change { file: RING, within: "reap", old: "self.release_void(found)", new: "true" }],
+        changes: &[Change { file: RING, within: "reap", old: "self.empty(found)", new: "true" }],
         gate: "loom",
         test: "ring_crash::loom_ring_survives_a_sender",
     },
@@ -121,6 +121,52 @@ pub(crate) const PLANTED: &[Planted] = &[
         changes: &[Change { file: RING, within: "refusal", old: "self.capacity == self.count", new: "true" }],
         gate: "conformance",
         test: "shm::full at its capacity",
+    },
+    Planted {
+        name: "a message is taken back without a comparison",
+        changes: &[Change {
+            file: RING,
+            within: "retract",
+            old: "Some(found) if self.empty(found) => return Ok(true),",
+            new: "Some(found) => {
+                      let emptied = Slot::new(State::Empty, found.word.lap() + 1, 0);
+                      self.memory.word(self.slot(position)).store(emptied.0, Release);
+                      return Ok(true);
+                  }",
+        }],
+        gate: "loom",
+        test: "delivered::loom_delivered_is_taken_or_taken_back",
+    },
+    Planted {
+        name: "a message that is taken back takes the head along",
+        changes: &[Change {
+            file: RING,
+            within: "retract",
+            old: "Some(found) if self.empty(found) => return Ok(true),",
+            new: "Some(found) if self.empty(found) => {
+                      self.memory.word(layout::HEAD).store(position.wrapping_add(1), Release);
+                      return Ok(true);
+                  }",
+        }],
+        gate: "loom",
+        test: "delivered::loom_delivered_taken_back_before_a_latecomer",
+    },
+    Planted {
+        name: "a message is taken back and keeps its name",
+        changes: &[Change {
+            file: CHUNKS,
+            within: "recall",
+            old: "Word(chunk.word.next(State::Loaned, chunk.word.holder()).0.wrapping_add(1 << 32))",
+            new: "chunk.word.next(State::Loaned, chunk.word.holder())",
+        }],
+        gate: "loom",
+        test: "chunks::loom_chunks_are_taken_or_taken_back",
+    },
+    Planted {
+        name: "a rendezvous without waiting",
+        changes: &[Change { file: SENDER, within: "send_otherwise", old: "self.is_rendezvous", new: "false" }],
+        gate: "conformance",
+        test: "shm::rendezvous, nobody comes",
     },
     Planted {
         name: "the sleeper's flag is set behind its last look",
@@ -209,7 +255,7 @@ pub(crate) const PLANTED: &[Planted] = &[
             old: "payload.write(&self.memory, ring.slot(claim.position), self.payload);",
             new: "if let Ok(true) = ring.commit(claim) {
                       payload.write(&self.memory, ring.slot(claim.position), self.payload);
-                      return Ok(());
+                      return Ok(claim.position);
                   }",
         }],
         gate: "prove",

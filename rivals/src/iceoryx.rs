@@ -59,7 +59,7 @@ fn has(case: &Case) -> bool {
     match scenario.act {
         Act::PingPong => is_known,
         Act::Stream => is_known && case.wait == Some(Wait::Spin),
-        Act::Alone | Act::Idle => false,
+        Act::Round | Act::Alone | Act::Idle => false,
     }
 }
 

@@ -192,7 +192,7 @@ impl Attachment {
         let memory = Memory::of(&segment);
         let layout = Layout::read(&memory, segment.what()).map_err(|error| segment.explain(error))?;
         if layout.config.fence == Fence::Sleeper
-            && layout.config.peers == Peers::One
+            && layout.config.is_pair()
             && !futex::membarrier_register()
         {
             return Err(Error::Unsupported {

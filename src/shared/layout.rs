@@ -28,8 +28,10 @@ use super::memory::Memory;
 const MAGIC: u64 = u64::from_le_bytes(*b"NARROWS\x01");
 /// The version of everything on this page.
 pub(crate) const VERSION: u64 = 1;
-/// Features that a reader must know to use a segment of this version: none yet.
-const KNOWN_FEATURES: u64 = 0;
+/// Features that a reader must know to use a segment of this version.
+const KNOWN_FEATURES: u64 = RENDEZVOUS;
+/// No message waits but with its sender (`capacity=0`): one to one is a ring of slots as well.
+const RENDEZVOUS: u64 = 1;
 
 /// Offsets of the header's words.
 pub(crate) mod header {
@@ -177,6 +179,28 @@ pub(crate) struct Config {
     pub(crate) memory_max: u64,
 }
 
+impl Config {
+    /// Whether it is one to one by stamps, without a compare-and-swap. Where messages are taken back, it is slots that
+    /// one of each uses.
+    pub(crate) fn is_pair(&self) -> bool {
+        self.peers == Peers::One && !self.is_rendezvous()
+    }
+
+    /// Whether every send waits until its message is taken.
+    pub(crate) fn is_rendezvous(&self) -> bool {
+        self.capacity == 0
+    }
+
+    /// How many messages may wait at a time.
+    pub(crate) fn room(&self) -> u64 {
+        self.capacity.max(1)
+    }
+
+    fn features(&self) -> u64 {
+        if self.is_rendezvous() { RENDEZVOUS } else { 0 }
+    }
+}
+
 /// Where things lie; follows from the configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Layout {
@@ -199,7 +223,7 @@ impl Layout {
         let endpoints = participants + u64::from(config.participants) * PLACE_BYTES;
         let extents = endpoints + u64::from(config.endpoints) * ENDPOINT_BYTES;
         let slots = page(extents + EXTENTS * EXTENT_BYTES);
-        let slot_count = slot_count(config.peers, config.capacity);
+        let slot_count = slot_count(&config);
         let chunks = page(slots + slot_count * config.slot_bytes);
         let data = (chunks + CHUNKS * CHUNK_BYTES).next_multiple_of(2 << 20);
         let length = data + config.memory_max;
@@ -224,7 +248,7 @@ impl Layout {
         put(header::MAGIC, MAGIC);
         put(header::VERSION_KIND, VERSION | (config.peers as u64 + 1) << 32);
         put(header::COMPATIBLE, 0);
-        put(header::INCOMPATIBLE, KNOWN_FEATURES);
+        put(header::INCOMPATIBLE, config.features());
         put(header::LENGTH, self.length);
         put(header::CAPACITY, config.capacity);
         put(header::SLOT_BYTES, config.slot_bytes);
@@ -305,9 +329,9 @@ pub(crate) const fn payload_at(slot_bytes: u64) -> u64 {
 }
 
 /// Small capacities get spare slots, so that a slot whose stopped owner was passed over is not missed.
-fn slot_count(peers: Peers, capacity: u64) -> u64 {
-    let spare = if peers == Peers::Many && capacity < 64 { 8 } else { 0 };
-    (capacity + spare).next_power_of_two()
+fn slot_count(config: &Config) -> u64 {
+    let spare = if !config.is_pair() && config.room() < 64 { 8 } else { 0 };
+    (config.room() + spare).next_power_of_two()
 }
 
 fn read_config(memory: &Memory) -> Option<Config> {
@@ -323,10 +347,9 @@ fn read_config(memory: &Memory) -> Option<Config> {
     let participants = u16::try_from(tables & 0xffff_ffff).ok()?;
     let endpoints = u16::try_from(tables >> 32).ok()?;
     let length = get(header::LENGTH);
-    let sane = (1..=CAPACITY_MAX).contains(&capacity)
+    let sane = capacity <= CAPACITY_MAX
         && (SLOT_MIN..=SLOT_MAX).contains(&slot_bytes)
         && slot_bytes.is_multiple_of(SLOT_MIN)
-        && (peers == Peers::One || slot_bytes == SLOT_MIN)
         && capacity.checked_mul(slot_bytes).is_some_and(|bytes| bytes < 1 << 46)
         && (1..=PARTICIPANTS_MAX).contains(&participants)
         && endpoints >= 2
@@ -336,6 +359,9 @@ fn read_config(memory: &Memory) -> Option<Config> {
     }
     let config =
         Config { peers, capacity, slot_bytes, participants, endpoints, lifetime, ack, fence, memory_max: 0 };
+    if !(config.is_pair() || slot_bytes == SLOT_MIN) || get(header::INCOMPATIBLE) != config.features() {
+        return None;
+    }
     let memory_max = length.checked_sub(Layout::of(config).data)?;
     Some(Config { memory_max, ..config })
 }

@@ -11,7 +11,7 @@ use crate::atomic::Ordering::{Relaxed, Release};
 
 use super::chunks::Chunks;
 use super::extents::Extents;
-use super::layout::{self, Ack, Layout, Peers};
+use super::layout::{self, Ack, Layout};
 use super::memory::Memory;
 use super::pair::{Bed, Pair};
 use super::participants::{Locks, Participants, Place};
@@ -67,7 +67,7 @@ impl Structures {
     /// Repairs what one place held that died, or that leaves; frees it.
     pub(crate) fn repair(&self, dead: Place) {
         let still_dead = || self.participants.is(dead);
-        if self.layout.config.peers == Peers::Many && !self.ring.reap(dead.owner(), still_dead) {
+        if !self.layout.config.is_pair() && !self.ring.reap(dead.owner(), still_dead) {
             return; // it stays dead, for the next who looks
         }
         self.repair_chunks(dead, &still_dead);
@@ -112,17 +112,17 @@ impl Structures {
     }
 
     fn full_slots(&self) -> Box<dyn Iterator<Item = u64> + '_> {
-        match self.layout.config.peers {
-            Peers::Many => Box::new(self.ring.full_slots()),
-            Peers::One => Box::new(self.pair.full_slots()),
+        match self.layout.config.is_pair() {
+            true => Box::new(self.pair.full_slots()),
+            false => Box::new(self.ring.full_slots()),
         }
     }
 
     /// Makes sleeping receivers look again: a sender came, went or died, or a chunk returned.
     pub(crate) fn wake_receivers(&self) {
-        match self.layout.config.peers {
-            Peers::Many => self.ring.wake_receivers(),
-            Peers::One => self.pair.rouse(Bed::Receiver),
+        match self.layout.config.is_pair() {
+            true => self.pair.rouse(Bed::Receiver),
+            false => self.ring.wake_receivers(),
         }
     }
 
@@ -133,6 +133,6 @@ impl Structures {
         let waits = |slot: &u64| {
             self.named_chunk(*slot).is_none_or(|reference| self.chunks.is_queued(reference, known))
         };
-        (self.full_slots().filter(waits).count() as u64).min(self.layout.config.capacity)
+        (self.full_slots().filter(waits).count() as u64).min(self.layout.config.room())
     }
 }

@@ -86,7 +86,7 @@ pub(crate) enum Front {
 
 impl Ring {
     pub(crate) fn new(memory: Memory, layout: &Layout) -> Self {
-        let (slots, count, capacity) = (layout.slots, layout.slot_count, layout.config.capacity);
+        let (slots, count, capacity) = (layout.slots, layout.slot_count, layout.config.room());
         Self { memory, slots, count, shift: count.trailing_zeros(), capacity }
     }
 

@@ -72,6 +72,27 @@ impl Player {
         })
     }
 
+    /// Role 0 of a rendezvous: each send lasts until its message was taken.
+    ///
+    /// # Errors
+    /// As [`ping`](Self::ping).
+    pub fn round(mut self, mut tx: impl Tx) -> Result<()> {
+        let mut source = self.source();
+        self.obey(|player, warm_up, count| {
+            (0..warm_up).try_for_each(|_| tx.send(&mut source))?;
+            let mut samples = Vec::with_capacity(count as usize);
+            let meter = Meter::start()?;
+            let mut before = Ticks::read();
+            for _ in 0..count {
+                tx.send(&mut source)?;
+                let after = Ticks::read();
+                samples.push(after.wrapping_sub(before));
+                before = after;
+            }
+            Ok(Report { percentiles_ns: Some(player.percentiles(&samples, 1.0)), ..meter.stop(count)? })
+        })
+    }
+
     /// A sender of a stream.
     ///
     /// # Errors

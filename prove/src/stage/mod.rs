@@ -70,10 +70,12 @@ impl Scenario {
             _ => None,
         };
         let moved = state.moved && !operation.moves;
+        let touched = mode.rendezvous && !state.untouched;
         let taken = mode.one && state.holds == Some(operation.role);
         scope
             .or_else(|| (state.misfit)(mode))
             .or_else(|| (operation.misfit)(mode, state))
+            .or_else(|| touched.then_some("nothing waits there but with its sender"))
             .or_else(|| moved.then_some("where the ring stands changes nothing of it"))
             .or_else(|| taken.then_some("its one end is another's"))
     }

@@ -8,6 +8,8 @@ pub(crate) struct Mode {
     pub(crate) options: &'static str,
     /// One sender and one receiver, no more.
     pub(crate) one: bool,
+    /// Nothing waits but with its sender.
+    pub(crate) rendezvous: bool,
     pub(crate) scope: Scope,
     /// A message is consumed when its guard is dropped.
     pub(crate) release: bool,
@@ -30,7 +32,7 @@ pub(crate) enum Scope {
 }
 
 const fn mode(name: &'static str, options: &'static str, one: bool, release: bool) -> Mode {
-    Mode { name, options, one, scope: Scope::All, release }
+    Mode { name, options, one, rendezvous: false, scope: Scope::All, release }
 }
 
 pub(crate) const MODES: &[Mode] = &[
@@ -52,6 +54,16 @@ pub(crate) const MODES: &[Mode] = &[
     Mode {
         scope: Scope::Messages("as on `one` and `lease`"),
         ..mode("one-lease", "capacity=4,participants=8,memory_max=256K,peers=one,ack=release", true, true)
+    },
+    Mode {
+        rendezvous: true,
+        scope: Scope::Messages("as on `many`: that nothing waits changes nothing of it"),
+        ..mode("rendezvous", "capacity=0,participants=8,memory_max=256K", false, false)
+    },
+    Mode {
+        rendezvous: true,
+        scope: Scope::Messages("as on `one`"),
+        ..mode("rendezvous-one", "capacity=0,participants=8,memory_max=256K,peers=one", true, false)
     },
     Mode { scope: Scope::Names, ..mode("file", "capacity=4,participants=8,memory_max=256K", false, false) },
     Mode {

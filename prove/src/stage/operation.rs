@@ -143,7 +143,7 @@ fn needs_room(_: &Mode, state: &State) -> Option<&'static str> {
 }
 
 fn needs_taking_back(mode: &Mode, _: &State) -> Option<&'static str> {
-    mode.one.then_some("one to one, nothing is taken back")
+    (mode.one && !mode.rendezvous).then_some("one to one, nothing is taken back")
 }
 
 fn needs_full(_: &Mode, state: &State) -> Option<&'static str> {

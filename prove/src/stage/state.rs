@@ -23,6 +23,8 @@ pub(crate) struct State {
     pub(crate) moved: bool,
     /// The survivors are not there yet.
     pub(crate) deserted: bool,
+    /// Nothing waits, and nothing was sent.
+    pub(crate) untouched: bool,
     /// Why it cannot be on that kind of channel.
     pub(crate) misfit: fn(&Mode) -> Option<&'static str>,
     pub(crate) arrange: fn(&mut Site) -> Result<()>,
@@ -38,6 +40,7 @@ const fn state(name: &'static str, arrange: fn(&mut Site) -> Result<()>) -> Stat
         lively: false,
         moved: false,
         deserted: false,
+        untouched: false,
         misfit: |_| None,
         arrange,
     }
@@ -52,7 +55,7 @@ const fn deserted(name: &'static str, arrange: fn(&mut Site) -> Result<()>) -> S
 }
 
 pub(crate) const STATES: &[State] = &[
-    empty("fresh", |_| Ok(())),
+    State { untouched: true, ..empty("fresh", |_| Ok(())) },
     State { moved: true, ..empty("used", |site| site.pass(2)) },
     state("waiting", |site| site.send(2)),
     State { full: true, ..state("full", |site| site.send(CAPACITY)) },
@@ -70,12 +73,14 @@ pub(crate) const STATES: &[State] = &[
         lively: true,
         holds: Some(Role::Receiver),
         empty: true,
+        untouched: true,
         ..state("receiver_asleep", |site| site.sleep_receiver())
     },
     State {
         lively: true,
         misfit: many,
         empty: true,
+        untouched: true,
         ..state("receivers_asleep", |site| site.sleep_receiver().and_then(|()| site.sleep_receiver()))
     },
     State {
@@ -136,7 +141,22 @@ pub(crate) const STATES: &[State] = &[
             site.send_large(2).and_then(|()| site.strike("recv_and_hold", 0, Fate::StoppedBehind))
         })
     },
-    State { deserted: true, empty: true, ..state("absent", |site| site.desert()) },
+    State {
+        lively: true,
+        holds: Some(Role::Sender),
+        misfit: rendezvous,
+        full: true,
+        untouched: true,
+        ..state("sender_waits", |site| site.sleep_sender())
+    },
+    State {
+        lively: true,
+        misfit: |mode| rendezvous(mode).or_else(|| many(mode)),
+        full: true,
+        untouched: true,
+        ..state("senders_wait", |site| site.sleep_sender().and_then(|()| site.sleep_sender()))
+    },
+    State { deserted: true, empty: true, untouched: true, ..state("absent", |site| site.desert()) },
     deserted("unread", |site| site.send(2).and_then(|()| site.desert())),
     deserted("unread_large", |site| site.send_large(2).and_then(|()| site.desert())),
     State {
@@ -151,6 +171,10 @@ pub(crate) const STATES: &[State] = &[
 
 fn many(mode: &Mode) -> Option<&'static str> {
     mode.one.then_some("one to one, there is no second of a kind")
+}
+
+fn rendezvous(mode: &Mode) -> Option<&'static str> {
+    (!mode.rendezvous).then_some("there is room: no sender waits for its message")
 }
 
 fn slots(mode: &Mode) -> Option<&'static str> {

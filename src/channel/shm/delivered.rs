@@ -38,18 +38,24 @@ impl ShmSender {
     /// Sends, and waits until the message was taken. On an error nobody has it, and nobody will.
     pub(crate) fn send_delivered(&mut self, message: &[u8], deadline: Deadline) -> Result<()> {
         self.handle.check()?;
-        self.expect_taker(deadline)?;
         if message.len() < self.inline_end {
-            let position = self.post(Payload::Inline(message), deadline)?;
-            return self.await_take(position, None, deadline);
+            return self.deliver(message, deadline);
         }
         let mut chunk = self.chunk(message.len() as u64, deadline)?;
         self.memory.write(chunk.offset, message);
         self.deliver_chunk(&mut chunk, deadline).inspect_err(|_| self.pool.chunks.release(chunk))
     }
 
+    /// The same of a message that fits a slot.
+    pub(super) fn deliver(&mut self, message: &[u8], deadline: Deadline) -> Result<()> {
+        self.expect_taker(deadline)?;
+        let position = self.post(Payload::Inline(message), deadline)?;
+        self.await_take(position, None, deadline)
+    }
+
     /// The same with a loaned chunk; on an error it is LOANED as before.
-    fn deliver_chunk(&mut self, chunk: &mut Chunk, deadline: Deadline) -> Result<()> {
+    pub(super) fn deliver_chunk(&mut self, chunk: &mut Chunk, deadline: Deadline) -> Result<()> {
+        self.expect_taker(deadline)?;
         let position = self.post_chunk(chunk, deadline)?;
         self.await_take(position, Some(chunk), deadline)
     }
@@ -137,7 +143,7 @@ impl ShmSender {
         Error::Unsupported {
             what: self.handle.what.clone(),
             capability: "delivered sends, as it was made with peers=one: what is sent cannot be taken back".into(),
-            hint: Some("create it with peers=many".into()),
+            hint: Some("create it with peers=many, or with capacity=0".into()),
         }
     }
 }

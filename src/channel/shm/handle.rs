@@ -80,11 +80,13 @@ impl Handle {
                 open_endpoint(&attachment, role).map_err(|holder| occupied(&attachment, role, holder))?
             }
         };
-        match (role, attachment.shared.layout.config.peers) {
-            (Role::Sender, _) => attachment.shared.wake_receivers(), // a sender is news to them
+        match role {
+            Role::Sender => attachment.shared.wake_receivers(), // a sender is news to them
             // The receiver before this one may have died between taking and waking.
-            (Role::Receiver, Peers::One) => attachment.shared.pair.rouse(Bed::Sender),
-            (Role::Receiver, Peers::Many) => {}
+            Role::Receiver if attachment.shared.layout.config.is_pair() => {
+                attachment.shared.pair.rouse(Bed::Sender);
+            }
+            Role::Receiver => {}
         }
         let spinner = Spinner::new(mode, crate::sys::cpus().len());
         let (mark, me, what) = (attachment.mark(), attachment.me.owner(), attachment.segment.what().clone());

@@ -50,7 +50,7 @@ const fn option(
 }
 
 const OPTIONS: &[OptionSpec] = &[
-    option("capacity", "N", "1024", "messages that fit before a sender waits"),
+    option("capacity", "N", "1024", "messages that fit before a sender waits; 0: each send waits until it is taken"),
     option(
         "peers",
         "many|one",
@@ -200,7 +200,7 @@ fn wanted(address: &Address) -> Result<Wanted> {
         create: Creation::of(address)?.unwrap_or(Creation::Open),
         mode: mode_of(address)?,
         peers: address.choice("peers", Peers::WORDS)?,
-        capacity: bounded("capacity", 1, CAPACITY_MAX)?,
+        capacity: bounded("capacity", 0, CAPACITY_MAX)?,
         slot_bytes,
         participants: bounded("participants", 2, PARTICIPANTS_MAX.into())?.map(|count| count as u16),
         lifetime: address.choice("lifetime", Lifetime::WORDS)?,
@@ -219,14 +219,6 @@ fn stride(inline: u64) -> u64 {
 /// What a new channel of this address is like.
 fn config(address: &Address, wanted: &Wanted) -> Result<Config> {
     let peers = wanted.peers.unwrap_or(Peers::Many);
-    if peers == Peers::Many
-        && wanted.create != Creation::Never
-        && wanted.slot_bytes.is_some_and(|bytes| bytes > SLOT_MIN)
-    {
-        let hint =
-            Some("write peers=one as well, or leave slot_bytes out: large messages go through the pool");
-        return Err(address.invalid("slot_bytes needs one sender and one receiver", hint));
-    }
     let slot_bytes = wanted.slot_bytes.unwrap_or(SLOT_MIN);
     let default_capacity = CAPACITY.min(RING_BYTES / slot_bytes).max(16);
     let capacity = wanted.capacity.unwrap_or(default_capacity);
@@ -234,11 +226,7 @@ fn config(address: &Address, wanted: &Wanted) -> Result<Config> {
         return Err(address.invalid("capacity and slot_bytes together are more than 1 TiB", None));
     }
     let participants = wanted.participants.unwrap_or(PARTICIPANTS);
-    let fence = wanted.fence.unwrap_or_else(|| match peers == Peers::One && !futex::membarrier_register() {
-        true => Fence::Everyone,
-        false => Fence::Sleeper,
-    });
-    Ok(Config {
+    let mut config = Config {
         peers,
         capacity,
         slot_bytes,
@@ -246,9 +234,18 @@ fn config(address: &Address, wanted: &Wanted) -> Result<Config> {
         endpoints: participants.saturating_mul(4),
         lifetime: wanted.lifetime.unwrap_or(Lifetime::Drained),
         ack: wanted.ack.unwrap_or(Ack::OnTake),
-        fence,
+        fence: wanted.fence.unwrap_or(Fence::Sleeper),
         memory_max: wanted.memory_max.unwrap_or(MEMORY_MAX),
-    })
+    };
+    if !config.is_pair() && wanted.create != Creation::Never && slot_bytes > SLOT_MIN {
+        let hint = "write peers=one as well, and no capacity=0; or leave slot_bytes out: large messages go \
+                    through the pool";
+        return Err(address.invalid("slot_bytes needs one sender and one receiver", Some(hint)));
+    }
+    if config.is_pair() && wanted.fence.is_none() && !futex::membarrier_register() {
+        config.fence = Fence::Everyone;
+    }
+    Ok(config)
 }
 
 #[cold]

@@ -12,7 +12,7 @@ use crate::message::{Inbox, no_memory, wrong_size};
 use crate::shared::Contradiction;
 use crate::shared::attachment::Attachment;
 use crate::shared::chunks::{Chunk, Chunks};
-use crate::shared::layout::{self, Ack, Peers};
+use crate::shared::layout::{self, Ack};
 use crate::shared::memory::Memory;
 use crate::shared::pair::{Pair, ReceiveSide};
 use crate::shared::participants::Role;
@@ -95,9 +95,9 @@ impl ShmReceiver {
         let handle = Handle::open(attachment, Role::Receiver, mode)?;
         let shared = handle.shared();
         let (memory, layout) = (shared.memory, shared.layout);
-        let link = match layout.config.peers {
-            Peers::Many => Link::Many(shared.ring.clone(), shared.ring.cursor(layout::HEAD)),
-            Peers::One => Link::One(shared.pair.clone(), shared.pair.receive_side()),
+        let link = match layout.config.is_pair() {
+            true => Link::One(shared.pair.clone(), shared.pair.receive_side()),
+            false => Link::Many(shared.ring.clone(), shared.ring.cursor(layout::HEAD)),
         };
         let chunks = Chunks::new(memory, &layout);
         let pool = Pool::new(memory, &layout);

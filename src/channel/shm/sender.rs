@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::message::no_memory;
 use crate::shared::attachment::Attachment;
 use crate::shared::chunks::Chunk;
-use crate::shared::layout::{self, Ack, Peers};
+use crate::shared::layout::{self, Ack};
 use crate::shared::memory::Memory;
 use crate::shared::pair::{Bed, Pair, SendSide};
 use crate::shared::participants::Role;
@@ -29,8 +29,12 @@ pub(crate) struct ShmSender {
     pub(super) handle: Handle,
     pub(super) memory: Memory,
     pub(super) link: Link,
-    /// Messages of fewer bytes go into the slot.
+    /// Messages of fewer bytes go into a slot, and that is all of their sending.
+    direct_end: usize,
+    /// Messages of fewer bytes go into a slot.
     pub(super) inline_end: usize,
+    /// Every send waits until its message is taken.
+    is_rendezvous: bool,
     payload: u64,
     largest: u64,
     pub(super) pool: Pool,
@@ -73,15 +77,19 @@ impl ShmSender {
         let handle = Handle::open(attachment, Role::Sender, mode)?;
         let shared = handle.shared();
         let (memory, layout) = (shared.memory, shared.layout);
-        let link = match layout.config.peers {
-            Peers::Many => Link::Many(shared.ring.clone(), shared.ring.cursor(layout::TAIL)),
-            Peers::One => Link::One(shared.pair.clone(), shared.pair.send_side()),
+        let link = match layout.config.is_pair() {
+            true => Link::One(shared.pair.clone(), shared.pair.send_side()),
+            false => Link::Many(shared.ring.clone(), shared.ring.cursor(layout::TAIL)),
         };
         let leased = layout.config.ack == Ack::OnRelease;
+        let inline_end = if leased { 0 } else { layout.inline_max() as usize + 1 };
+        let is_rendezvous = layout.config.is_rendezvous();
         Ok(Self {
             memory,
             link,
-            inline_end: if leased { 0 } else { layout.inline_max() as usize + 1 },
+            direct_end: if is_rendezvous { 0 } else { inline_end },
+            inline_end,
+            is_rendezvous,
             payload: layout::payload_at(layout.config.slot_bytes),
             largest: layout.config.memory_max,
             pool: Pool::new(memory, &layout),
@@ -97,14 +105,17 @@ impl ShmSender {
     #[inline]
     pub(crate) fn send(&mut self, message: &[u8], deadline: Deadline) -> Result<()> {
         self.handle.check()?;
-        if message.len() < self.inline_end {
+        if message.len() < self.direct_end {
             return self.post(Payload::Inline(message), deadline).map(drop);
         }
-        self.send_large(message, deadline)
+        self.send_otherwise(message, deadline)
     }
 
     #[inline(never)]
-    fn send_large(&mut self, message: &[u8], deadline: Deadline) -> Result<()> {
+    fn send_otherwise(&mut self, message: &[u8], deadline: Deadline) -> Result<()> {
+        if self.is_rendezvous {
+            return self.send_delivered(message, deadline);
+        }
         let mut chunk = self.chunk(message.len() as u64, deadline)?;
         self.memory.write(chunk.offset, message);
         let sent = self.post_chunk(&mut chunk, deadline);
@@ -181,7 +192,7 @@ impl ShmSender {
                 let before = sent;
                 for _ in 0..pair.room(side) {
                     let Some(message) = left_over.take().or_else(|| messages.next()) else { break };
-                    if message.len() >= self.inline_end {
+                    if message.len() >= self.direct_end {
                         left_over = Some(message);
                         break;
                     }
@@ -217,6 +228,7 @@ impl ShmSender {
             return Err((loan, error));
         }
         let sent = match loan.parts() {
+            Ok(bytes) if self.is_rendezvous => self.deliver(bytes, deadline),
             Ok(bytes) => self.post(Payload::Inline(bytes), deadline).map(drop),
             Err((attachment, _)) if !Arc::ptr_eq(attachment, &self.handle.attachment) => {
                 let what = self.handle.what.clone();
@@ -227,6 +239,7 @@ impl ShmSender {
                     hint: Some("commit to the sender that loaned".into()),
                 })
             }
+            Err((_, chunk)) if self.is_rendezvous => self.deliver_chunk(chunk, deadline),
             Err((_, chunk)) => self.post_chunk(chunk, deadline).map(drop),
         };
         match sent {

@@ -158,7 +158,7 @@ fn options(layout: &Layout) -> Vec<(String, String)> {
         ("memory_max", config.memory_max.to_string()),
         ("participants", config.participants.to_string()),
     ];
-    if config.peers == Peers::One {
+    if config.is_pair() {
         options.push(("slot_bytes", layout.inline_max().to_string()));
         options.push(("fence", layout::name(config.fence).to_owned()));
     }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::super::layout::{Ack, Peers};
+use super::super::layout::Ack;
 use super::super::participants::Role;
 use super::super::slot::{About, Slot, State};
 use super::look::Message;
@@ -25,9 +25,9 @@ struct Next {
 impl Audit<'_> {
     /// Gives the references of all chunks that messages name, whether they are steady or not.
     pub(super) fn slots(&mut self, messages: &[Message]) -> HashMap<u64, usize> {
-        let waiting = match self.shared.layout.config.peers {
-            Peers::Many => self.ring(messages),
-            Peers::One => self.pair(messages),
+        let waiting = match self.shared.layout.config.is_pair() {
+            true => self.pair(messages),
+            false => self.ring(messages),
         };
         let named = self.named(messages);
         self.messages(&waiting);
@@ -119,7 +119,7 @@ impl Audit<'_> {
 
     /// From `head` or the first message to the last there are no more positions than the capacity.
     fn bounded(&mut self, standing: &[Next], head: Option<i128>) {
-        let capacity = i128::from(self.shared.layout.config.capacity);
+        let capacity = i128::from(self.shared.layout.config.room());
         let last = standing.iter().max_by_key(|next| next.position);
         if let (Some(last), Some(head)) = (last, head)
             && last.position - head >= capacity
@@ -168,8 +168,8 @@ impl Audit<'_> {
 
     /// What the slots name that have a message or had one at the first look.
     fn named(&self, messages: &[Message]) -> HashMap<u64, usize> {
-        let is_one = self.shared.layout.config.peers == Peers::One;
-        let has_message = |word: u64| match is_one {
+        let is_pair = self.shared.layout.config.is_pair();
+        let has_message = |word: u64| match is_pair {
             true => word > self.first.hints.head,
             false => Slot(word).is(State::Full),
         };

@@ -34,7 +34,7 @@ impl Audit<'_> {
             layout::HEAD,
             layout::POOL_SLEEPERS,
         ];
-        if config.peers == Peers::One {
+        if config.is_pair() {
             used.extend([layout::SHARED_HEAD, layout::RECEIVER_SLEEPS, layout::SENDER_SLEEPS]);
             for (name, at) in
                 [("receiver's bed", layout::RECEIVER_SLEEPS), ("sender's bed", layout::SENDER_SLEEPS)]

@@ -144,7 +144,7 @@ fn loom_participants_survive() {
                     let endpoint = ours.participants.open(Role::Sender, me.owner(), None).unwrap();
                     ours.participants.close(endpoint);
                     let mut waits = ours.participants.open(Role::Receiver, me.owner(), None).unwrap();
-                    [true, false].map(|waiting| ours.participants.mark(&mut waits, waiting));
+                    ours.participants.mark(&mut waits, true);
                     ours.participants.close(waits);
                     ours.leave(me);
                 });

@@ -10,6 +10,7 @@ mod lifetimes;
 mod many;
 mod opening;
 mod order;
+mod rendezvous;
 mod sizes;
 mod typed;
 mod wrap;
@@ -25,6 +26,7 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Case> {
         many::CASES,
         deadlines::CASES,
         delivered::CASES,
+        rendezvous::CASES,
         endings::CASES,
         in_place::CASES,
         acknowledge::CASES,

@@ -65,7 +65,7 @@ impl Site<'_> {
             }
         }
         let sent = self.ledger.certain.len() - before;
-        let must_fit = self.receiver.is_some() && self.sleepers.is_empty();
+        let must_fit = !self.mode.rendezvous && self.receiver.is_some() && self.sleepers.is_empty();
         ensure!(sent > 0 || !must_fit, "nobody can send while one is stopped");
         Ok(())
     }
