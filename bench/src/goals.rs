@@ -108,6 +108,8 @@ const RING_ROOMY: Probe = Probe::spin("floor", "throughput_one_to_one_ring_roomy
 const RING_ROOMY_BATCH: Probe = Probe::spin("floor", "throughput_one_to_one_ring_roomy_batch", 64);
 const ROOMY_STREAM: Probe = Probe::spin("shm", "throughput_many_to_many_roomy", 48);
 const SMALL: Probe = Probe::spin("shm", "latency_many_to_many", 48);
+const SMALL_ONE: Probe = Probe::spin("shm", "latency_one_to_one", 48);
+const RENDEZVOUS: Probe = Probe::spin("shm", "latency_many_to_many_rendezvous", 48);
 const STREAM: Probe = Probe::spin("shm", "throughput_many_to_many", 48);
 const IDLE: Probe = Probe::new("shm", "latency_many_to_many_death_notice", Some(Wait::Sleep), 0);
 const FUTEX: Probe = Probe::new("floor", "latency_one_to_one_futex", Some(Wait::Sleep), 0);
@@ -122,16 +124,8 @@ pub fn narrows() -> Vec<Goal> {
     let mut goals = vec![
         goal("latency 48 B, many to many, by a cache line's", ToLine(SMALL), AtMost(1.2)),
         goal("its p99 by its p50", Tail(SMALL), AtMost(1.5)),
-        goal(
-            "rendezvous 48 B, until taken, by a cache line's",
-            ToLine(Probe::spin("shm", "latency_many_to_many_rendezvous", 48)),
-            AtMost(2.4),
-        ),
-        goal(
-            "latency 48 B, one to one, by a cache line's",
-            ToLine(Probe::spin("shm", "latency_one_to_one", 48)),
-            AtMost(1.2),
-        ),
+        goal("rendezvous 48 B, until taken, by a cache line's", ToLine(RENDEZVOUS), AtMost(2.4)),
+        goal("latency 48 B, one to one, by a cache line's", ToLine(SMALL_ONE), AtMost(1.2)),
         goal(
             "throughput 48 B, one to one, by the bare ring's",
             Rate(Probe::spin("shm", "throughput_one_to_one", 48), RING),

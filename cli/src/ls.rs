@@ -103,7 +103,13 @@ fn everything(status: &Status) -> String {
     line("kind", kind(status.kind).to_owned());
     line("state", state(status.state).to_owned());
     line("depth", format!("{} of {} messages", status.depth, status.capacity));
-    line("sent", status.sent.to_string());
+    line(
+        "sent",
+        match status.discarded {
+            0 => status.sent.to_string(),
+            discarded => format!("{}; {discarded} dropped to make room", status.sent),
+        },
+    );
     line(
         "senders",
         match status.died {
@@ -153,6 +159,7 @@ struct Json<'a> {
     receivers: u32,
     died: u64,
     sent: u64,
+    discarded: u64,
     owner: String,
     uid: u32,
     gid: u32,
@@ -192,6 +199,7 @@ fn json(status: &Status) -> anyhow::Result<String> {
         receivers: status.receivers,
         died: status.died,
         sent: status.sent,
+        discarded: status.discarded,
         owner: user(status.uid),
         uid: status.uid,
         gid: status.gid,

@@ -28,6 +28,7 @@ const PARTICIPANTS: &str = "src/shared/participants.rs";
 const ATTACHMENT: &str = "src/shared/attachment.rs";
 const REPAIR: &str = "src/shared/repair.rs";
 const SENDER: &str = "src/channel/shm/sender.rs";
+const DISCARDING: &str = "src/channel/shm/discarding.rs";
 const RECEIVER: &str = "src/channel/shm/receiver.rs";
 
 /// All of them.
@@ -167,6 +168,23 @@ pub(crate) const PLANTED: &[Planted] = &[
         changes: &[Change { file: SENDER, within: "send_otherwise", old: "self.is_rendezvous", new: "false" }],
         gate: "conformance",
         test: "shm::rendezvous, nobody comes",
+    },
+    Planted {
+        name: "a message of the dead keeps its owner",
+        changes: &[Change { file: RING, within: "reap", old: "self.replace(found, left)", new: "true" }],
+        gate: "conformance",
+        test: "shm::a dead sender's message is dropped",
+    },
+    Planted {
+        name: "what its sender watches is dropped as any other",
+        changes: &[Change {
+            file: DISCARDING,
+            within: "discard_front",
+            old: "about.is_watched() && found.word.owner() != 0",
+            new: "false",
+        }],
+        gate: "conformance",
+        test: "shm::a delivered message is dropped",
     },
     Planted {
         name: "the sleeper's flag is set behind its last look",

@@ -163,6 +163,15 @@ impl<T: Message + ?Sized> Receiver<T> {
         }
     }
 
+    /// How many messages the senders dropped to make room since the channel was made (`full=drop`); of those who were killed,
+    /// at most the last one is missing.
+    pub fn discarded(&self) -> u64 {
+        match &self.end {
+            ReceiverEnd::Shm(receiver) => receiver.discarded(),
+            ReceiverEnd::Other(_) => 0,
+        }
+    }
+
     /// Another receiver on the same channel, for another thread; each message goes to one of them.
     ///
     /// # Errors

@@ -122,7 +122,8 @@ impl<T: Message + ?Sized> Sender<T> {
     /// ```
     ///
     /// # Errors
-    /// As [`send_by`](Self::send_by): `TimedOut` also where it was not taken in time, with `Now` `Full`. `PeerGone` where
+    /// As [`send_by`](Self::send_by): `TimedOut` also where it was not taken in time, with `Now` `Full`; `Full` too where
+    /// another sender dropped it (`full=drop`). `PeerGone` where
     /// there were receivers, and none is left. `Unsupported` where the transport does not tell, or was made with
     /// `peers=one` and cannot take back.
     ///
@@ -209,6 +210,28 @@ impl<T: Message + ?Sized> Sender<T> {
                 let error = unsupported(self.row, &self.address, Capability::InPlace);
                 Err(Uncommitted { loan, error })
             }
+        }
+    }
+
+    /// How many messages this sender dropped to make room (`full=drop`), its own delivered ones that others dropped among
+    /// them.
+    ///
+    /// ```
+    /// use narrows::Deadline;
+    ///
+    /// let mut gauge = narrows::Sender::<[u8]>::open("memfd:gauge,capacity=2,full=drop")?;
+    /// let mut reader = gauge.receiver()?;
+    /// for kpa in [409, 410, 411, 412_u16] {
+    ///     gauge.send_by(&kpa.to_le_bytes(), Deadline::Now)?;
+    /// }
+    /// assert_eq!((gauge.discarded(), reader.discarded()), (2, 2));
+    /// assert_eq!(&*reader.recv()?.unwrap(), 411_u16.to_le_bytes(), "the oldest that is left");
+    /// # Ok::<(), narrows::Error>(())
+    /// ```
+    pub fn discarded(&self) -> u64 {
+        match &self.end {
+            SenderEnd::Shm(sender) => sender.discarded(),
+            SenderEnd::Other(_) => 0,
         }
     }
 

@@ -63,6 +63,8 @@ pub struct Status {
     pub died: u64,
     /// Messages sent since the channel was made, at least; exact while nobody sends.
     pub sent: u64,
+    /// Messages that senders dropped to make room, since the channel was made (`full=drop`).
+    pub discarded: u64,
     /// The owner's user id.
     pub uid: u32,
     /// The group id.

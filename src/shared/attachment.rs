@@ -17,7 +17,7 @@ use crate::sys::{clock, futex};
 
 use super::chunks::Chunks;
 use super::extents::Backing;
-use super::layout::{self, Ack, Config, Fence, Layout, Lifetime, Peers};
+use super::layout::{self, Ack, Config, Fence, Full, Layout, Lifetime, Peers};
 use super::memory::Memory;
 use super::participants::{Identity, Locks, Place};
 use super::repair::Structures;
@@ -71,6 +71,7 @@ pub(crate) struct Wanted {
     pub(crate) lifetime: Option<Lifetime>,
     pub(crate) ack: Option<Ack>,
     pub(crate) fence: Option<Fence>,
+    pub(crate) full: Option<Full>,
     pub(crate) memory_max: Option<u64>,
 }
 
@@ -101,6 +102,7 @@ impl Wanted {
             })
             .or_else(|| unlike(self.ack, config.ack, "ack", |ack| layout::name(ack).into()))
             .or_else(|| unlike(self.fence, config.fence, "fence", |fence| layout::name(fence).into()))
+            .or_else(|| unlike(self.full, config.full, "full", |full| layout::name(full).into()))
             .or_else(|| unlike(self.memory_max, config.memory_max, "memory_max", |n| n.to_string()))
     }
 }
@@ -191,10 +193,7 @@ impl Attachment {
     fn join(segment: Segment, address: &Address, wanted: &Wanted) -> Result<Option<Self>> {
         let memory = Memory::of(&segment);
         let layout = Layout::read(&memory, segment.what()).map_err(|error| segment.explain(error))?;
-        if layout.config.fence == Fence::Sleeper
-            && layout.config.is_pair()
-            && !futex::membarrier_register()
-        {
+        if layout.config.fence == Fence::Sleeper && layout.config.is_pair() && !futex::membarrier_register() {
             return Err(Error::Unsupported {
                 what: address.bare().text(),
                 capability: "membarrier(2), which this channel was made for".into(),

@@ -6,7 +6,7 @@
 //!    384  tail hint                    one to one: the sender's cursor         fetch lines in pairs)
 //!    512  head hint                    one to one: the receiver's cursor
 //!    640  one to one: the shared head index
-//!    768  receiver sleeps   896  sender sleeps   1024  pool: sleepers, returned
+//!    768  receiver sleeps   896  sender sleeps   1024  pool: sleepers, returned   1280  discarded
 //!   4096  participants, 64 B each
 //!         endpoints, 8 B each
 //!         extents, 8 B each
@@ -29,9 +29,11 @@ const MAGIC: u64 = u64::from_le_bytes(*b"NARROWS\x01");
 /// The version of everything on this page.
 pub(crate) const VERSION: u64 = 1;
 /// Features that a reader must know to use a segment of this version.
-const KNOWN_FEATURES: u64 = RENDEZVOUS;
+const KNOWN_FEATURES: u64 = RENDEZVOUS | DROPS;
 /// No message waits but with its sender (`capacity=0`): one to one is a ring of slots as well.
 const RENDEZVOUS: u64 = 1;
+/// A sender that finds no room takes the oldest message away (`full=drop`): one to one is a ring of slots as well.
+const DROPS: u64 = 2;
 
 /// Offsets of the header's words.
 pub(crate) mod header {
@@ -47,7 +49,7 @@ pub(crate) mod header {
     pub(crate) const SLOT_BYTES: u64 = 48;
     /// Participants in the low half, endpoints in the high half.
     pub(crate) const TABLES: u64 = 56;
-    /// Lifetime, acknowledgement and fence, a byte each.
+    /// Lifetime, acknowledgement, fence and what a full channel does, a byte each.
     pub(crate) const POLICY: u64 = 64;
     /// Process id in the low half, user id in the high half.
     pub(crate) const CREATOR: u64 = 72;
@@ -83,6 +85,8 @@ pub(crate) const SENDER_SLEEPS: u64 = 896;
 pub(crate) const POOL_SLEEPERS: u64 = 1024;
 /// Chunks that came back from dead receivers (`ack=release`), at most; a hint.
 pub(crate) const RETURNED: u64 = 1152;
+/// Messages that senders took away to make room (`full=drop`).
+pub(crate) const DISCARDED: u64 = 1280;
 
 const TABLES_AT: u64 = 4096;
 pub(crate) const PLACE_BYTES: u64 = 64;
@@ -126,6 +130,15 @@ pub(crate) enum Ack {
     OnRelease,
 }
 
+/// What a sender does that finds no room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Full {
+    /// It waits.
+    Wait,
+    /// It takes the oldest message away.
+    Drop,
+}
+
 /// Who pays for the order between a commit and the look for sleepers (one to one).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fence {
@@ -154,6 +167,10 @@ impl Words for Ack {
     const WORDS: &'static [(&'static str, Self)] = &[("take", Self::OnTake), ("release", Self::OnRelease)];
 }
 
+impl Words for Full {
+    const WORDS: &'static [(&'static str, Self)] = &[("wait", Self::Wait), ("drop", Self::Drop)];
+}
+
 impl Words for Fence {
     const WORDS: &'static [(&'static str, Self)] =
         &[("sleeper", Self::Sleeper), ("everyone", Self::Everyone)];
@@ -176,14 +193,15 @@ pub(crate) struct Config {
     pub(crate) lifetime: Lifetime,
     pub(crate) ack: Ack,
     pub(crate) fence: Fence,
+    pub(crate) full: Full,
     pub(crate) memory_max: u64,
 }
 
 impl Config {
-    /// Whether it is one to one by stamps, without a compare-and-swap. Where messages are taken back, it is slots that
-    /// one of each uses.
+    /// Whether it is one to one by stamps, without a compare-and-swap. Where messages are taken back or dropped, it is
+    /// slots that one of each uses.
     pub(crate) fn is_pair(&self) -> bool {
-        self.peers == Peers::One && !self.is_rendezvous()
+        self.peers == Peers::One && self.features() == 0
     }
 
     /// Whether every send waits until its message is taken.
@@ -196,8 +214,14 @@ impl Config {
         self.capacity.max(1)
     }
 
+    /// Whether there is nothing to drop where messages would be dropped.
+    pub(crate) fn is_contradiction(&self) -> bool {
+        self.is_rendezvous() && self.full == Full::Drop
+    }
+
     fn features(&self) -> u64 {
-        if self.is_rendezvous() { RENDEZVOUS } else { 0 }
+        let rendezvous = if self.is_rendezvous() { RENDEZVOUS } else { 0 };
+        rendezvous | if self.full == Full::Drop { DROPS } else { 0 }
     }
 }
 
@@ -253,7 +277,8 @@ impl Layout {
         put(header::CAPACITY, config.capacity);
         put(header::SLOT_BYTES, config.slot_bytes);
         put(header::TABLES, u64::from(config.participants) | u64::from(config.endpoints) << 32);
-        put(header::POLICY, config.lifetime as u64 | (config.ack as u64) << 8 | (config.fence as u64) << 16);
+        let waits = (config.fence as u64) << 16 | (config.full as u64) << 24;
+        put(header::POLICY, config.lifetime as u64 | (config.ack as u64) << 8 | waits);
         put(header::CREATOR, creator);
         put(header::CREATED, created_ns);
         put(header::BOOT_ID, half(0));
@@ -342,6 +367,7 @@ fn read_config(memory: &Memory) -> Option<Config> {
     let lifetime = coded(policy & 0xff, |lifetime: Lifetime| lifetime as u64)?;
     let ack = coded(policy >> 8 & 0xff, |ack: Ack| ack as u64)?;
     let fence = coded(policy >> 16 & 0xff, |fence: Fence| fence as u64)?;
+    let full = coded(policy >> 24 & 0xff, |full: Full| full as u64)?;
     let slot_bytes = get(header::SLOT_BYTES);
     let capacity = get(header::CAPACITY);
     let participants = u16::try_from(tables & 0xffff_ffff).ok()?;
@@ -357,9 +383,14 @@ fn read_config(memory: &Memory) -> Option<Config> {
     if !sane {
         return None;
     }
-    let config =
-        Config { peers, capacity, slot_bytes, participants, endpoints, lifetime, ack, fence, memory_max: 0 };
-    if !(config.is_pair() || slot_bytes == SLOT_MIN) || get(header::INCOMPATIBLE) != config.features() {
+    #[rustfmt::skip]
+    let config = Config {
+        peers, capacity, slot_bytes, participants, endpoints, lifetime, ack, fence, full, memory_max: 0,
+    };
+    if !(config.is_pair() || slot_bytes == SLOT_MIN)
+        || get(header::INCOMPATIBLE) != config.features()
+        || config.is_contradiction()
+    {
         return None;
     }
     let memory_max = length.checked_sub(Layout::of(config).data)?;

@@ -22,6 +22,10 @@
 //! chunk is taken by the chunk's word: there the chunk decides, and the slot follows.) A retraction needs no step of
 //! its own for receivers: EMPTY of the next lap in front of them is passed over, as behind a revoked claim, and as
 //! there it proves nothing of the positions before it.
+//!
+//! The owner of a FULL slot is who sent it and may wait for its take; 0 when that one died. It is cleared before the
+//! dead one's place is free: so who empties a slot from an exact word with an owner in it knows that the owner is
+//! there, or is repaired after this step.
 
 use crate::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use crate::atomic::fence;
@@ -413,6 +417,11 @@ impl Ring {
                         false
                     }
                     Some(State::Void) => self.empty(found),
+                    // Its message is there for whoever takes it, and nobody's to take back.
+                    Some(State::Full) => {
+                        let left = Slot::new(State::Full, word.lap(), 0).waiting_as(word);
+                        self.replace(found, left)
+                    }
                     _ => true,
                 }
             })

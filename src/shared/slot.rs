@@ -12,7 +12,7 @@
 //! them by: whoever nudges may die before it wakes.
 //!
 //! A slot goes round: EMPTY(lap) → CLAIMED(lap, owner) → FULL(lap, owner) → EMPTY(lap + 1). A claim that was
-//! revoked is VOID(lap, owner) until its owner acknowledges it or is dead. A word never repeats (in 2^40 laps), so
+//! revoked is VOID(lap, owner) until its owner acknowledges it or is dead; a message whose owner died is FULL(lap, 0). A word never repeats (in 2^40 laps), so
 //! a compare-and-swap from an exact word acts on exactly what was looked at. All zero is EMPTY(0): a fresh
 //! segment needs no initialisation.
 
@@ -131,6 +131,7 @@ pub(crate) struct About(pub(crate) u64);
 
 impl About {
     const CHUNK: u64 = 1 << 56;
+    const WATCHED: u64 = 1 << 57;
 
     /// A message of `len` bytes in the slot itself.
     #[inline(always)]
@@ -142,6 +143,17 @@ impl About {
     #[inline(always)]
     pub(crate) fn chunk() -> Self {
         Self(Self::CHUNK)
+    }
+
+    /// The same, and its sender watches what becomes of it: whoever drops the message leaves the chunk to the sender.
+    #[inline(always)]
+    pub(crate) fn watched() -> Self {
+        Self(Self::CHUNK | Self::WATCHED)
+    }
+
+    #[inline(always)]
+    pub(crate) fn is_watched(self) -> bool {
+        self.0 & Self::WATCHED != 0
     }
 
     #[inline(always)]

@@ -7,7 +7,7 @@ use crate::atomic::Ordering::Relaxed;
 use crate::segment::{Place, Segment};
 
 use super::extents::{Extents, class_of};
-use super::layout::{self, Ack, Config, Fence, Layout, Lifetime, Peers, SLOT_MIN};
+use super::layout::{self, Ack, Config, Fence, Full, Layout, Lifetime, Peers, SLOT_MIN};
 use super::memory::Memory;
 use super::pool::{Loan, Pool};
 use super::repair::Structures;
@@ -29,6 +29,7 @@ fn stage(capacity: u64) -> (Segment, Structures) {
         lifetime: Lifetime::Drained,
         ack: Ack::OnTake,
         fence: Fence::Everyone,
+        full: Full::Wait,
         memory_max: 1 << 20,
     });
     let address: Address = "memfd:stage".parse().unwrap();

@@ -10,9 +10,18 @@ pub(crate) struct Mode {
     pub(crate) one: bool,
     /// Nothing waits but with its sender.
     pub(crate) rendezvous: bool,
+    /// Who finds no room drops the oldest message.
+    pub(crate) drops: bool,
     pub(crate) scope: Scope,
     /// A message is consumed when its guard is dropped.
     pub(crate) release: bool,
+}
+
+impl Mode {
+    /// Whether its one sender and one receiver use no slots, so that nothing is claimed or taken back.
+    pub(crate) fn is_pair(&self) -> bool {
+        self.one && !self.rendezvous && !self.drops
+    }
 }
 
 /// Messages that fit. Few, so that walks are short and wraps are near.
@@ -32,7 +41,7 @@ pub(crate) enum Scope {
 }
 
 const fn mode(name: &'static str, options: &'static str, one: bool, release: bool) -> Mode {
-    Mode { name, options, one, rendezvous: false, scope: Scope::All, release }
+    Mode { name, options, one, rendezvous: false, drops: false, scope: Scope::All, release }
 }
 
 pub(crate) const MODES: &[Mode] = &[
@@ -64,6 +73,21 @@ pub(crate) const MODES: &[Mode] = &[
         rendezvous: true,
         scope: Scope::Messages("as on `one`"),
         ..mode("rendezvous-one", "capacity=0,participants=8,memory_max=256K,peers=one", true, false)
+    },
+    Mode {
+        drops: true,
+        scope: Scope::Messages("as on `many`: that the oldest is dropped changes nothing of it"),
+        ..mode("drop", "capacity=4,participants=8,memory_max=256K,full=drop", false, false)
+    },
+    Mode {
+        drops: true,
+        scope: Scope::Messages("as on `lease` and `drop`"),
+        ..mode("drop-lease", "capacity=4,participants=8,memory_max=256K,full=drop,ack=release", false, true)
+    },
+    Mode {
+        drops: true,
+        scope: Scope::Messages("as on `one` and `drop`"),
+        ..mode("drop-one", "capacity=4,participants=8,memory_max=256K,full=drop,peers=one", true, false)
     },
     Mode { scope: Scope::Names, ..mode("file", "capacity=4,participants=8,memory_max=256K", false, false) },
     Mode {

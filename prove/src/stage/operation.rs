@@ -68,6 +68,8 @@ pub(crate) struct Operation {
     pub(crate) moves: bool,
     /// Whether it waits, asleep, for what does not come.
     pub(crate) sleeps: bool,
+    /// Whether it may take back what it did.
+    pub(crate) retracts: bool,
     /// Whether it lets go of what it took before it ends.
     pub(crate) releases: bool,
     /// Why it makes no sense there.
@@ -82,7 +84,17 @@ pub(crate) const fn operation(
     effect: Effect,
     act: fn(Part) -> Result<Act>,
 ) -> Operation {
-    Operation { name, role, effect, moves: true, sleeps: false, releases: true, misfit: |_, _| None, act }
+    Operation {
+        name,
+        role,
+        effect,
+        moves: true,
+        sleeps: false,
+        retracts: false,
+        releases: true,
+        misfit: |_, _| None,
+        act,
+    }
 }
 
 /// One that opens, closes, looks or removes.
@@ -95,21 +107,20 @@ const fn sleeper(name: &'static str, role: Role, effect: Effect, act: fn(Part) -
     Operation { sleeps: true, ..operation(name, role, effect, act) }
 }
 
+/// One that sends until its message is taken, or takes it back.
+const fn delivery(operation: Operation) -> Operation {
+    Operation { retracts: true, misfit: needs_taking_back, ..operation }
+}
+
 pub(crate) const OPERATIONS: &[Operation] = &[
     operation("send", Role::Sender, Effect::Adds(1), |part| send(part, SMALL)),
     operation("send_large", Role::Sender, Effect::Adds(1), |part| send(part, LARGE)),
     operation("send_many", Role::Sender, Effect::Adds(3), send_many),
     operation("commit", Role::Sender, Effect::Adds(1), |part| commit(part, LARGE)),
     operation("commit_small", Role::Sender, Effect::Adds(1), |part| commit(part, SMALL)),
-    Operation { misfit: needs_taking_back, ..sleeper("deliver", Role::Sender, Effect::Adds(1), deliver) },
-    Operation {
-        misfit: needs_taking_back,
-        ..sleeper("deliver_large", Role::Sender, Effect::Adds(1), deliver_large)
-    },
-    Operation {
-        misfit: needs_taking_back,
-        ..operation("deliver_now", Role::Sender, Effect::Adds(1), deliver_now)
-    },
+    delivery(sleeper("deliver", Role::Sender, Effect::Adds(1), deliver)),
+    delivery(sleeper("deliver_large", Role::Sender, Effect::Adds(1), deliver_large)),
+    delivery(operation("deliver_now", Role::Sender, Effect::Adds(1), deliver_now)),
     Operation { misfit: needs_room, ..operation("abandon", Role::Sender, Effect::Nothing, abandon) },
     operation("recv", Role::Receiver, Effect::Takes(1), recv),
     operation("recv_many", Role::Receiver, Effect::Takes(3), recv_many),
@@ -143,10 +154,13 @@ fn needs_room(_: &Mode, state: &State) -> Option<&'static str> {
 }
 
 fn needs_taking_back(mode: &Mode, _: &State) -> Option<&'static str> {
-    (mode.one && !mode.rendezvous).then_some("one to one, nothing is taken back")
+    mode.is_pair().then_some("one to one, nothing is taken back")
 }
 
-fn needs_full(_: &Mode, state: &State) -> Option<&'static str> {
+fn needs_full(mode: &Mode, state: &State) -> Option<&'static str> {
+    if mode.drops {
+        return Some("no sender waits for room");
+    }
     (!state.full).then_some("there is room: nobody sleeps")
 }
 

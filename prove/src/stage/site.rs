@@ -329,6 +329,7 @@ impl<'a> Site<'a> {
         let ids: Vec<u64> = (0..VICTIM_IDS).map(|_| self.id()).collect();
         self.ledger.victims.clone_from(&ids);
         self.ledger.before = self.ledger.certain.len();
+        self.may_drop(operation);
         let part = Part { address: self.address(), ids };
         let (report, writer) = Report::new()?;
         let act = operation.act;
@@ -340,6 +341,16 @@ impl<'a> Site<'a> {
             },
         )?;
         Ok(Ready { victim, report })
+    }
+
+    /// Where there is no room for all that it sends, the oldest messages may be dropped.
+    fn may_drop(&mut self, operation: &Operation) {
+        let Effect::Adds(count) = operation.effect else { return };
+        let waiting = self.ledger.certain.len() + self.ledger.possible.len();
+        let excess = (waiting + count).saturating_sub(CAPACITY);
+        if self.mode.drops {
+            self.ledger.doubtful.extend(self.ledger.certain.iter().take(excess));
+        }
     }
 
     /// What others see of the channel.

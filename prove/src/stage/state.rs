@@ -86,12 +86,13 @@ pub(crate) const STATES: &[State] = &[
     State {
         lively: true,
         holds: Some(Role::Sender),
+        misfit: waits,
         full: true,
         ..state("sender_asleep", |site| site.send(CAPACITY).and_then(|()| site.sleep_sender()))
     },
     State {
         lively: true,
-        misfit: many,
+        misfit: |mode| waits(mode).or_else(|| many(mode)),
         full: true,
         ..state("senders_asleep", |site| {
             site.send(CAPACITY)?;
@@ -171,6 +172,10 @@ pub(crate) const STATES: &[State] = &[
 
 fn many(mode: &Mode) -> Option<&'static str> {
     mode.one.then_some("one to one, there is no second of a kind")
+}
+
+fn waits(mode: &Mode) -> Option<&'static str> {
+    mode.drops.then_some("no sender waits for room")
 }
 
 fn rendezvous(mode: &Mode) -> Option<&'static str> {

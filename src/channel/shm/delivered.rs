@@ -6,6 +6,7 @@ use crate::segment::Holder;
 use crate::shared::chunks::Chunk;
 use crate::shared::participants::{Participants, Role};
 use crate::shared::ring::{Found, Ring};
+use crate::shared::slot::About;
 use crate::shared::wait::WATCH;
 
 use super::handle::Patience;
@@ -17,11 +18,14 @@ pub(super) struct Takers {
     met: bool,
     /// How many had died before this sender came.
     dead_before: u64,
+    /// Messages of fewer bytes go into a slot; none where others may drop them, as only of a chunk it can be told from
+    /// a take.
+    inline_end: usize,
 }
 
 impl Takers {
-    pub(super) fn new(participants: &Participants) -> Self {
-        Self { met: false, dead_before: participants.receiver_deaths() }
+    pub(super) fn new(participants: &Participants, inline_end: usize) -> Self {
+        Self { met: false, dead_before: participants.receiver_deaths(), inline_end }
     }
 }
 
@@ -38,7 +42,7 @@ impl ShmSender {
     /// Sends, and waits until the message was taken. On an error nobody has it, and nobody will.
     pub(crate) fn send_delivered(&mut self, message: &[u8], deadline: Deadline) -> Result<()> {
         self.handle.check()?;
-        if message.len() < self.inline_end {
+        if message.len() < self.takers.inline_end {
             return self.deliver(message, deadline);
         }
         let mut chunk = self.chunk(message.len() as u64, deadline)?;
@@ -56,7 +60,7 @@ impl ShmSender {
     /// The same with a loaned chunk; on an error it is LOANED as before.
     pub(super) fn deliver_chunk(&mut self, chunk: &mut Chunk, deadline: Deadline) -> Result<()> {
         self.expect_taker(deadline)?;
-        let position = self.post_chunk(chunk, deadline)?;
+        let position = self.post_chunk(chunk, About::watched(), deadline)?;
         self.await_take(position, Some(chunk), deadline)
     }
 
@@ -88,6 +92,9 @@ impl ShmSender {
             if let Some(error) = self.wait_for_taker(found, &mut wait)
                 && self.take_back(&wait.ring, position, chunk.as_deref_mut())?
             {
+                if found.is_none() {
+                    self.count_discard();
+                }
                 return Err(error);
             }
         }
@@ -95,7 +102,7 @@ impl ShmSender {
 
     /// Waits until the word of a message may say something else. An error: there is nothing more to wait for.
     fn wait_for_taker(&mut self, found: Option<Found>, wait: &mut Wait) -> Option<Error> {
-        let Some(found) = found else { return Some(self.full()) }; // its slot was emptied, and nobody has taken it
+        let Some(found) = found else { return Some(self.full()) }; // dropped to make room
         let is_over = wait.patience.is_over_by_now(wait.until);
         let changed = || wait.ring.load(found.position) != found.word;
         if !is_over && self.handle.spinner.watch(wait.until, changed) {
@@ -142,7 +149,8 @@ impl ShmSender {
     fn never_taken_back(&self) -> Error {
         Error::Unsupported {
             what: self.handle.what.clone(),
-            capability: "delivered sends, as it was made with peers=one: what is sent cannot be taken back".into(),
+            capability: "delivered sends, as it was made with peers=one: what is sent cannot be taken back"
+                .into(),
             hint: Some("create it with peers=many, or with capacity=0".into()),
         }
     }

@@ -2,6 +2,7 @@
 
 mod delivered;
 mod delivery;
+mod discarding;
 mod handle;
 mod receiver;
 mod sender;
@@ -23,7 +24,7 @@ use crate::error::{Error, Result, Text};
 use crate::segment::{Creation, Place, mode_of};
 use crate::shared::attachment::{Attachment, Wanted};
 use crate::shared::layout::{
-    Ack, CAPACITY_MAX, Config, Fence, Lifetime, PARTICIPANTS_MAX, Peers, SLOT_MAX, SLOT_MIN, Words,
+    Ack, CAPACITY_MAX, Config, Fence, Full, Lifetime, PARTICIPANTS_MAX, Peers, SLOT_MAX, SLOT_MIN, Words,
     payload_at,
 };
 use crate::shared::wait::WaitMode;
@@ -50,7 +51,13 @@ const fn option(
 }
 
 const OPTIONS: &[OptionSpec] = &[
-    option("capacity", "N", "1024", "messages that fit before a sender waits; 0: each send waits until it is taken"),
+    option(
+        "capacity",
+        "N",
+        "1024",
+        "messages that fit before a sender waits; 0: each send waits until it is taken",
+    ),
+    option("full", "wait|drop", "wait", "a sender that finds no room waits, or drops the oldest message"),
     option(
         "peers",
         "many|one",
@@ -206,6 +213,7 @@ fn wanted(address: &Address) -> Result<Wanted> {
         lifetime: address.choice("lifetime", Lifetime::WORDS)?,
         ack: address.choice("ack", Ack::WORDS)?,
         fence: address.choice("fence", Fence::WORDS)?,
+        full: address.choice("full", Full::WORDS)?,
         memory_max: bounded("memory_max", 64 << 10, 1 << 44)?.map(|bytes| bytes.next_multiple_of(4096)),
     })
 }
@@ -235,10 +243,14 @@ fn config(address: &Address, wanted: &Wanted) -> Result<Config> {
         lifetime: wanted.lifetime.unwrap_or(Lifetime::Drained),
         ack: wanted.ack.unwrap_or(Ack::OnTake),
         fence: wanted.fence.unwrap_or(Fence::Sleeper),
+        full: wanted.full.unwrap_or(Full::Wait),
         memory_max: wanted.memory_max.unwrap_or(MEMORY_MAX),
     };
+    if config.is_contradiction() && wanted.create != Creation::Never {
+        return Err(address.invalid("capacity=0 has no room in which full=drop could make any", None));
+    }
     if !config.is_pair() && wanted.create != Creation::Never && slot_bytes > SLOT_MIN {
-        let hint = "write peers=one as well, and no capacity=0; or leave slot_bytes out: large messages go \
+        let hint = "write peers=one as well, without capacity=0 and full=drop; or leave slot_bytes out: large messages go \
                     through the pool";
         return Err(address.invalid("slot_bytes needs one sender and one receiver", Some(hint)));
     }

@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::message::no_memory;
 use crate::shared::attachment::Attachment;
 use crate::shared::chunks::Chunk;
-use crate::shared::layout::{self, Ack};
+use crate::shared::layout::{self, Ack, Full};
 use crate::shared::memory::Memory;
 use crate::shared::pair::{Bed, Pair, SendSide};
 use crate::shared::participants::Role;
@@ -20,6 +20,7 @@ use crate::shared::slot::About;
 use crate::shared::wait::{WATCH, WaitMode};
 
 use super::delivered::Takers;
+use super::discarding::Discards;
 use super::handle::{Handle, Patience};
 use super::receiver::ShmReceiver;
 use crate::shared::held::ShmLoan;
@@ -35,10 +36,12 @@ pub(crate) struct ShmSender {
     pub(super) inline_end: usize,
     /// Every send waits until its message is taken.
     is_rendezvous: bool,
-    payload: u64,
+    pub(super) payload: u64,
     largest: u64,
     pub(super) pool: Pool,
     pub(super) takers: Takers,
+    /// Where senders make room by dropping (`full=drop`).
+    pub(super) discards: Option<Discards>,
 }
 
 pub(super) enum Link {
@@ -51,7 +54,7 @@ pub(super) enum Link {
 pub(super) enum Payload<'a> {
     Inline(&'a [u8]),
     /// For the receiver to fetch what it will need before it takes it.
-    Chunk(&'a Chunk),
+    Chunk(&'a Chunk, About),
 }
 
 impl Payload<'_> {
@@ -62,8 +65,8 @@ impl Payload<'_> {
                 memory.word(slot + 8).store(About::inline(bytes.len()).0, Relaxed);
                 memory.write(slot + payload, bytes);
             }
-            Self::Chunk(chunk) => {
-                memory.word(slot + 8).store(About::chunk().0, Relaxed);
+            Self::Chunk(chunk, about) => {
+                memory.word(slot + 8).store(about.0, Relaxed);
                 memory.word(slot + payload).store(chunk.reference(), Relaxed);
                 memory.word(slot + payload + 8).store(chunk.offset, Relaxed);
                 memory.word(slot + payload + 16).store(chunk.offset + chunk.len.saturating_sub(1), Relaxed);
@@ -84,6 +87,7 @@ impl ShmSender {
         let leased = layout.config.ack == Ack::OnRelease;
         let inline_end = if leased { 0 } else { layout.inline_max() as usize + 1 };
         let is_rendezvous = layout.config.is_rendezvous();
+        let drops = layout.config.full == Full::Drop;
         Ok(Self {
             memory,
             link,
@@ -93,7 +97,8 @@ impl ShmSender {
             payload: layout::payload_at(layout.config.slot_bytes),
             largest: layout.config.memory_max,
             pool: Pool::new(memory, &layout),
-            takers: Takers::new(&shared.participants),
+            takers: Takers::new(&shared.participants, if drops { 0 } else { inline_end }),
+            discards: drops.then(|| Discards::new(&shared.ring)),
             handle,
         })
     }
@@ -118,15 +123,15 @@ impl ShmSender {
         }
         let mut chunk = self.chunk(message.len() as u64, deadline)?;
         self.memory.write(chunk.offset, message);
-        let sent = self.post_chunk(&mut chunk, deadline);
+        let sent = self.post_chunk(&mut chunk, About::chunk(), deadline);
         sent.map(drop).inspect_err(|_| self.pool.chunks.release(chunk))
     }
 
     /// Sends a loaned chunk, and gives its position; on an error it is LOANED as before.
-    pub(super) fn post_chunk(&mut self, chunk: &mut Chunk, deadline: Deadline) -> Result<u64> {
+    pub(super) fn post_chunk(&mut self, chunk: &mut Chunk, about: About, deadline: Deadline) -> Result<u64> {
         self.expect_slot();
         self.pool.chunks.queue(chunk).map_err(|fault| self.handle.corrupt(fault))?;
-        let sent = self.post(Payload::Chunk(chunk), deadline);
+        let sent = self.post(Payload::Chunk(chunk, about), deadline);
         if sent.is_ok() {
             self.pool.expect(chunk.len);
         } else {
@@ -240,7 +245,7 @@ impl ShmSender {
                 })
             }
             Err((_, chunk)) if self.is_rendezvous => self.deliver_chunk(chunk, deadline),
-            Err((_, chunk)) => self.post_chunk(chunk, deadline).map(drop),
+            Err((_, chunk)) => self.post_chunk(chunk, About::chunk(), deadline).map(drop),
         };
         match sent {
             Ok(()) => {
@@ -313,6 +318,9 @@ impl ShmSender {
             Claim::Claimed(_) | Claim::Lost if !patience.is_over(deadline) => return Ok(()),
             _ => return Err(self.timed_out()),
         };
+        if self.discards.is_some() {
+            return self.discard();
+        }
         if deadline == Deadline::Now {
             return Err(self.full());
         }

@@ -67,6 +67,7 @@ pub fn status(address: &Address) -> Result<Status> {
         receivers: alive(|peer| peer.receivers),
         died: shared.participants.deaths(),
         sent: word(layout::TAIL),
+        discarded: word(layout::DISCARDED),
         uid: metadata.uid,
         gid: metadata.gid,
         mode: metadata.mode,
@@ -152,6 +153,7 @@ fn options(layout: &Layout) -> Vec<(String, String)> {
     let config = &layout.config;
     let mut options = vec![
         ("capacity", config.capacity.to_string()),
+        ("full", layout::name(config.full).to_owned()),
         ("peers", layout::name(config.peers).to_owned()),
         ("ack", layout::name(config.ack).to_owned()),
         ("lifetime", layout::name(config.lifetime).to_owned()),

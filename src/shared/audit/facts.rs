@@ -26,7 +26,8 @@ facts! { ALWAYS, "What holds at any moment, whoever is at work, stopped or dead.
     OWNED = "owned", "whoever is named has a place: what he had is repaired before the place is free again";
     COUNTED = "counted", "no more senders died than came and went";
     BED = "bed", "its sleeper is awake (0), asleep (1) or called (2)";
-    SLOT = "slot", "a slot is EMPTY and nobody's, or CLAIMED, FULL or VOID and a participant's";
+    SLOT = "slot", "a slot is EMPTY and nobody's, or CLAIMED, FULL or VOID and a participant's; or FULL and of \
+        one who died";
     STAMP = "stamp", "a slot's stamp is a position that lies in this slot, and 1";
     CONTIGUOUS = "contiguous", "positions are used one after the other: of two slots' next positions, none is a \
         lap ahead of the other";

@@ -85,7 +85,11 @@ impl Audit<'_> {
     }
 
     fn fits(&self, state: State, owner: u16) -> bool {
-        if state == State::Empty { owner == 0 } else { self.is_participant(owner) }
+        match state {
+            State::Empty => owner == 0,
+            State::Full => owner == 0 || self.is_participant(owner),
+            State::Claimed | State::Void => self.is_participant(owner),
+        }
     }
 
     /// The next positions of all slots are as many positions in a row, and the hints are not beyond the first.
@@ -190,7 +194,7 @@ impl Audit<'_> {
                 self.expect(fits, &facts::MESSAGE, place, format!("a message described by {:#x}", about.0));
                 continue;
             }
-            if *about != About::chunk() {
+            if ![About::chunk(), About::watched()].contains(about) {
                 self.fault(&facts::MESSAGE, place, format!("a message described by {:#x}", about.0));
                 continue;
             }

@@ -2,7 +2,7 @@
 
 use crate::atomic::Ordering::Relaxed;
 
-use super::super::layout::{self, Ack, PLACE_BYTES, Peers};
+use super::super::layout::{self, Ack, Full, PLACE_BYTES, Peers};
 use super::super::participants::{FREE, LIVE, RETIRED, Role, WAITS};
 use super::{Audit, Standing, facts, is_leaving, steady};
 use crate::segment::{Holder, Segment};
@@ -45,6 +45,9 @@ impl Audit<'_> {
         }
         if config.ack == Ack::OnRelease {
             used.push(layout::RETURNED);
+        }
+        if config.full == Full::Drop {
+            used.push(layout::DISCARDED);
         }
         let unused =
             (layout::ATTACH..self.shared.layout.participants).step_by(8).filter(|at| !used.contains(at));

@@ -6,6 +6,7 @@
 //! | `ring` | the ring, many to many: nothing lost, doubled, torn or out of order, also when claims are revoked |
 //! | `ring_crash` | the same with a participant that dies before any of its operations, and a repairer that does |
 //! | `delivered` | a sender that waits until its message is taken, or takes it back; one of both dies |
+//! | `discarded` | a sender that drops another's message to make room, also of one who watches it or died |
 //! | `pair` | the ring, one to one, with successors of the dead, and without membarrier |
 //! | `chunks` | loans, messages in chunks, what comes again |
 //! | `pool` | who waits for a chunk, idle memory that is given back |
@@ -29,6 +30,7 @@
 mod attachment;
 mod chunks;
 mod delivered;
+mod discarded;
 mod extents;
 mod hands;
 mod held;
@@ -51,7 +53,7 @@ use crate::atomic::{Fault, lives_for, sabotage};
 use crate::error::{Error, Result};
 
 use super::extents::Backing;
-use super::layout::{Ack, Config, Fence, Layout, Lifetime, Peers};
+use super::layout::{Ack, Config, Fence, Full, Layout, Lifetime, Peers};
 
 const PREEMPTIONS: usize = 2;
 
@@ -173,6 +175,7 @@ fn layout(peers: Peers, slot_count: u64, capacity: u64) -> Layout {
         lifetime: Lifetime::Drained,
         ack: Ack::OnTake,
         fence: Fence::Sleeper,
+        full: Full::Wait,
         memory_max: 128 << 10,
     };
     let (participants, endpoints, extents, slots) = (4096, 8192, 8448, 12288);

@@ -96,7 +96,11 @@ fn nobody_left(trial: &Trial) {
         peer.tell("recv 1");
         sender.send_delivered(&message(1, 0, 40), LONG).unwrap();
         assert_eq!(peer.received(), [(1, 0)]);
-        if ends == "kill" { peer.kill() } else { drop(peer.ask(ends)) }
+        if ends == "kill" {
+            peer.kill()
+        } else {
+            drop(peer.ask(ends))
+        }
         for size in SIZES {
             match sender.send_delivered(&message(1, 1, size), LONG) {
                 Err(Error::PeerGone { died, .. }) => assert_eq!(died, deaths),
@@ -130,11 +134,14 @@ fn either(trial: &Trial) {
     sender.send_delivered(&message(1, 2000, 40), LONG).unwrap();
     delivered.push((1, 2000));
     drop(sender);
-    let mut came: Received = peers.iter_mut().flat_map(|peer| {
-        let received = peer.received();
-        assert_ordered(&received);
-        received
-    }).collect();
+    let mut came: Received = peers
+        .iter_mut()
+        .flat_map(|peer| {
+            let received = peer.received();
+            assert_ordered(&received);
+            received
+        })
+        .collect();
     came.sort_unstable();
     assert_eq!(came, delivered);
 }

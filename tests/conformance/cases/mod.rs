@@ -3,6 +3,7 @@
 mod acknowledge;
 mod deadlines;
 mod delivered;
+mod dropping;
 mod endings;
 mod foreign;
 mod in_place;
@@ -27,6 +28,7 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Case> {
         deadlines::CASES,
         delivered::CASES,
         rendezvous::CASES,
+        dropping::CASES,
         endings::CASES,
         in_place::CASES,
         acknowledge::CASES,

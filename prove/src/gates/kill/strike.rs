@@ -22,6 +22,7 @@ pub(super) fn everywhere(scenario: &Scenario, plan: &Plan, atlas: &Atlas) -> Res
     })?;
     let own = progress.iter().filter(|(_, place)| atlas.is_ours(place.address));
     if !scenario.state.lively
+        && !scenario.operation.retracts
         && let Some(place) = backwards(own)
     {
         let fault = "less is done here than when it was killed earlier".to_owned();

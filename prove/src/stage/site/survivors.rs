@@ -14,6 +14,8 @@ use super::{Settled, Site};
 
 /// A sleeper that is owed something has it by then, whoever died: sleeps are bounded by 90 ms.
 const SLEEP_MAX: Duration = Duration::from_millis(400);
+/// How long one waits in a rendezvous before it looks whether anybody is left.
+const MEETING: Duration = Duration::from_millis(5);
 /// What deaths may leave for good, as whoever needs it uses it.
 const WELCOME: [&str; 2] = ["spare", "growing"];
 
@@ -100,6 +102,11 @@ impl Site<'_> {
         if !senders.is_empty() {
             self.drain()?;
         }
+        while self.mode.rendezvous && !senders.iter().all(Sleeper::is_done) {
+            ensure!(start.elapsed() < SLEEP_MAX, "a sender waits, and nobody finds its message");
+            self.drain()?;
+            std::thread::yield_now();
+        }
         for sleeper in receivers.into_iter().chain(senders) {
             let said = sleeper.done_within(BOUND).context("a sleeper is woken")?;
             self.lasted(start);
@@ -121,8 +128,22 @@ impl Site<'_> {
             return Ok(());
         }
         let id = self.id();
+        let bytes = message::write(id, SMALL);
         let start = Instant::now();
-        self.sender()?.send_by(&message::write(id, SMALL), BOUND).context("a survivor sends")?;
+        let bound = if self.mode.rendezvous { MEETING } else { BOUND };
+        loop {
+            match self.sender()?.send_by(&bytes, bound) {
+                // The one who slept may have had the victim's, and be about to end.
+                Err(Error::TimedOut { .. } | Error::PeerGone { .. })
+                    if self.mode.rendezvous && start.elapsed() < SLEEP_MAX =>
+                {
+                    if all_done() {
+                        return Ok(());
+                    }
+                }
+                sent => break sent.context("a survivor sends")?,
+            }
+        }
         self.lasted(start);
         self.ledger.certain.push_back(id);
         Ok(())
@@ -147,7 +168,8 @@ impl Site<'_> {
                 self.lasted(start);
             }
             match self.sender()?.send_by(&message::write(0, len), Deadline::Now) {
-                Err(Error::Full { .. }) => {}
+                Err(Error::Full { .. }) if !self.mode.drops => {}
+                Ok(()) if self.mode.drops => {}
                 other => bail!("more fits than the capacity: {other:?}"),
             }
             for _ in 0..capacity {
@@ -160,11 +182,9 @@ impl Site<'_> {
 
     /// The segment is what it must be; where it is `repaired`, nothing is left to do for the dead.
     fn check(&self, when: &str, repaired: bool) -> Result<()> {
-        let moment = if self.has_sleeper(Role::Sender) || !self.stopped.is_empty() {
-            Moment::Any
-        } else {
-            Moment::Rest
-        };
+        // Who slept is on its way out when the victim waited for it.
+        let at_rest = self.sleepers.is_empty() && self.stopped.is_empty();
+        let moment = if at_rest { Moment::Rest } else { Moment::Any };
         let report = match narrows::channel::check(&self.bare()?, moment) {
             Err(Error::NotFound { .. }) if self.sender.is_none() && self.receiver.is_none() => return Ok(()),
             report => report.with_context(|| format!("the check {when}"))?,
