@@ -99,6 +99,8 @@ impl Site<'_> {
         for _ in &receivers {
             self.feed(&receivers)?;
         }
+        // Tries of a rendezvous with one who leaves take their time, and are nobody's wait.
+        let start = if self.mode.rendezvous { Instant::now() } else { start };
         if !senders.is_empty() {
             self.drain()?;
         }
@@ -131,7 +133,8 @@ impl Site<'_> {
         let bytes = message::write(id, SMALL);
         let start = Instant::now();
         let bound = if self.mode.rendezvous { MEETING } else { BOUND };
-        loop {
+        let sent = loop {
+            let attempt = Instant::now();
             match self.sender()?.send_by(&bytes, bound) {
                 // The one who slept may have had the victim's, and be about to end.
                 Err(Error::TimedOut { .. } | Error::PeerGone { .. })
@@ -141,10 +144,10 @@ impl Site<'_> {
                         return Ok(());
                     }
                 }
-                sent => break sent.context("a survivor sends")?,
+                sent => break sent.map(|()| attempt),
             }
-        }
-        self.lasted(start);
+        };
+        self.lasted(sent.context("a survivor sends")?);
         self.ledger.certain.push_back(id);
         Ok(())
     }
