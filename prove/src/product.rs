@@ -10,7 +10,7 @@ use crate::record::{Outcome, Record};
 use crate::stage::{Lore, Scenario, Site};
 use crate::statistics::Micros;
 use crate::tracer::{Place, Trace};
-use crate::walk::{Found, walk};
+use crate::walk::{Case, Found, walk};
 
 /// Of a place that is passed more often than this, the first, the last and some between are chosen.
 const ROUNDS: u32 = 6;
@@ -36,7 +36,7 @@ pub(crate) fn over_product(
     over_part(plan, gate, count, |_| true, work)
 }
 
-/// Walks those scenarios of the product that a gate is for.
+/// Walks those scenarios of the product that a gate is for, or in a sample `count` of them.
 ///
 /// # Errors
 /// Where a walker fails, as opposed to what it walks.
@@ -50,10 +50,41 @@ pub(crate) fn over_part(
     let (mut fitting, left_out) = Scenario::all();
     fitting.retain(part);
     let names = plan.select(fitting.iter().map(Scenario::name).collect(), count);
-    let found = walk(plan, gate, &names, |case| {
-        let scenario = fitting.iter().find(|scenario| scenario.name() == case);
-        scenario.map_or(Ok(Found::default()), &work)
-    })?;
+    walk_named(plan, gate, &names, fitting, left_out, work)
+}
+
+/// Walks the product; half of a sample of `count` scenarios are those of operations that wait.
+///
+/// # Errors
+/// Where a walker fails, as opposed to what it walks.
+pub(crate) fn over_waits(
+    plan: &Plan,
+    gate: &str,
+    count: usize,
+    work: impl Fn(&Scenario) -> Result<Found>,
+) -> Result<Walked> {
+    let (fitting, left_out) = Scenario::all();
+    let named = |sleeps| {
+        let part = fitting.iter().filter(|scenario| scenario.operation.sleeps == sleeps);
+        plan.select(part.map(Scenario::name).collect(), count / 2)
+    };
+    let names = [named(true), named(false)].concat();
+    walk_named(plan, gate, &names, fitting, left_out, work)
+}
+
+fn walk_named(
+    plan: &Plan,
+    gate: &str,
+    names: &[String],
+    fitting: Vec<Scenario>,
+    left_out: Vec<(Scenario, &'static str)>,
+    work: impl Fn(&Scenario) -> Result<Found>,
+) -> Result<Walked> {
+    let find = |name: &str| fitting.iter().find(|scenario| scenario.name() == name);
+    let sleeps = |name: &str| find(name).is_some_and(|scenario| scenario.operation.sleeps);
+    let case = |name: &String| Case { name: name.clone(), sleeps: sleeps(name) };
+    let cases: Vec<Case> = names.iter().map(case).collect();
+    let found = walk(plan, gate, &cases, |case| find(case).map_or(Ok(Found::default()), &work))?;
     Ok(Walked { found, left_out })
 }
 

@@ -1,12 +1,13 @@
-//! A list of cases, walked by several processes: one a processor, each with one thread, so that it may fork.
+//! A list of cases, walked by several processes: one a processor, and some more for what mostly sleeps; each with one
+//! thread, so that it may fork.
 
-use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader};
+use std::collections::{BTreeMap, VecDeque};
+use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc;
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::{Deserialize, Serialize};
 
@@ -14,8 +15,10 @@ use crate::Plan;
 use crate::stage::Settled;
 use crate::tracer::Victim;
 
-/// Makes a process a walker: its number, and how many there are.
-const SHARD: &str = "NARROWS_PROVE_SHARD";
+/// Makes a process a walker on that processor.
+const WALKER: &str = "NARROWS_PROVE_WALKER";
+/// So many more a processor walk what mostly sleeps.
+const BESIDE: usize = 6;
 
 /// What came of one case.
 #[derive(Debug, Default, Clone, Serialize, Deserialize)]
@@ -57,9 +60,37 @@ impl Found {
     }
 }
 
-/// Whether this process walks for another, which reads what it prints.
+/// Whether this process walks for another, which says what and reads what it prints.
 pub(crate) fn is_walker() -> bool {
-    std::env::var_os(SHARD).is_some()
+    std::env::var_os(WALKER).is_some()
+}
+
+/// Something to walk.
+pub(crate) struct Case {
+    pub(crate) name: String,
+    /// Whether most of its time is spent asleep.
+    pub(crate) sleeps: bool,
+}
+
+/// What is still to be walked.
+struct Queue {
+    busy: VecDeque<String>,
+    asleep: VecDeque<String>,
+}
+
+impl Queue {
+    fn of(cases: &[Case]) -> Self {
+        let named = |sleeps| {
+            cases.iter().filter(|case| case.sleeps == sleeps).map(|case| case.name.clone()).collect()
+        };
+        Self { busy: named(false), asleep: named(true) }
+    }
+
+    /// The next case. One walker a processor takes all kinds; those beside it only what sleeps.
+    fn next(&mut self, is_beside: bool) -> Option<String> {
+        let busy = if is_beside { None } else { self.busy.pop_front() };
+        busy.or_else(|| self.asleep.pop_front())
+    }
 }
 
 /// Walks all cases, each by `work` in one of several processes.
@@ -69,46 +100,61 @@ pub(crate) fn is_walker() -> bool {
 pub(crate) fn walk(
     plan: &Plan,
     gate: &str,
-    cases: &[String],
+    cases: &[Case],
     work: impl Fn(&str) -> Result<Found>,
 ) -> Result<Vec<Found>> {
-    if let Ok(shard) = std::env::var(SHARD) {
-        be_walker(&shard, cases, work)?;
+    if let Ok(processor) = std::env::var(WALKER) {
+        be_walker(processor.parse()?, work)?;
         std::process::exit(0);
     }
     let processors = narrows::sys::cpus().len();
-    let (sender, lines) = mpsc::channel();
-    let mut walkers = Vec::new();
-    for number in 0..processors {
-        let mut child = start(plan, gate, &format!("{number}/{processors}"))?;
-        let output = BufReader::new(child.stdout.take().context("its output")?);
-        let sender = sender.clone();
+    let sleepers = cases.iter().filter(|case| case.sleeps).count().min(processors * BESIDE);
+    let queue = Arc::new(Mutex::new(Queue::of(cases)));
+    let (sender, found) = mpsc::channel();
+    for number in 0..processors + sleepers {
+        let walker = start(plan, gate, number % processors)?;
+        let (queue, sender) = (Arc::clone(&queue), sender.clone());
         std::thread::spawn(move || {
-            output.lines().map_while(Result::ok).for_each(|line| drop(sender.send(line)))
+            if let Err(error) = lead(walker, &queue, number >= processors, &sender) {
+                drop(sender.send(Err(error)));
+            }
         });
-        walkers.push(child);
     }
     drop(sender);
-    let found = collect(lines, cases.len());
-    for mut walker in walkers {
-        if found.is_err() {
-            let _ = walker.kill();
-        }
-        let status = walker.wait()?;
-        if found.is_ok() && !status.success() {
-            bail!("a walker ended with {status}");
-        }
-    }
-    found
+    collect(&found, cases.len())
 }
 
-fn collect(lines: mpsc::Receiver<String>, cases: usize) -> Result<Vec<Found>> {
+/// Gives a walker one case after the other, and passes on what it found.
+fn lead(
+    mut walker: Child,
+    queue: &Mutex<Queue>,
+    is_beside: bool,
+    found: &mpsc::Sender<Result<Found>>,
+) -> Result<()> {
+    let mut orders = walker.stdin.take().context("its input")?;
+    let mut lines = BufReader::new(walker.stdout.take().context("its output")?).lines();
+    let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).next(is_beside);
+    while let Some(case) = next() {
+        writeln!(orders, "{case}")?;
+        let Some(line) = lines.next().transpose()? else {
+            bail!("a walker ended with {} on {case}", walker.wait()?);
+        };
+        let result = serde_json::from_str(&line).with_context(|| format!("a walker said {line:?}"));
+        found.send(result).ok();
+    }
+    drop(orders);
+    let status = walker.wait()?;
+    ensure!(status.success(), "a walker ended with {status}");
+    Ok(())
+}
+
+fn collect(results: &mpsc::Receiver<Result<Found>>, cases: usize) -> Result<Vec<Found>> {
     let style = "{elapsed_precise} {wide_bar} {pos}/{len} cases, {msg}";
     let bar = ProgressBar::new(cases as u64).with_style(ProgressStyle::with_template(style)?);
     let mut found: Vec<Found> = Vec::new();
     let (mut strikes, mut faults) = (0, 0);
-    for line in lines {
-        let result: Found = serde_json::from_str(&line).with_context(|| format!("a walker said {line:?}"))?;
+    for result in results {
+        let result = result?;
         strikes += result.strikes;
         for (place, fault) in result.faults.iter().take(3) {
             bar.suspend(|| println!("FAILED {place}: {fault}"));
@@ -122,9 +168,9 @@ fn collect(lines: mpsc::Receiver<String>, cases: usize) -> Result<Vec<Found>> {
     Ok(found)
 }
 
-fn start(plan: &Plan, gate: &str, shard: &str) -> Result<Child> {
+fn start(plan: &Plan, gate: &str, processor: usize) -> Result<Child> {
     let mut command = Command::new(std::env::current_exe()?);
-    command.arg(gate).env(SHARD, shard).stdin(Stdio::null()).stdout(Stdio::piped());
+    command.arg(gate).env(WALKER, processor.to_string()).stdin(Stdio::piped()).stdout(Stdio::piped());
     if plan.sample {
         command.arg("--sample");
     }
@@ -135,18 +181,17 @@ fn start(plan: &Plan, gate: &str, shard: &str) -> Result<Child> {
     command.spawn().context("a walker")
 }
 
-/// Walks every n-th case on a processor of its own: with its victims there, a switch needs no other processor.
-fn be_walker(shard: &str, cases: &[String], work: impl Fn(&str) -> Result<Found>) -> Result<()> {
+/// Walks what it is told to on one processor: with its victims there, a switch needs no other processor.
+fn be_walker(processor: usize, work: impl Fn(&str) -> Result<Found>) -> Result<()> {
     nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)?;
-    let (number, count) = shard.split_once('/').context("a shard is number/count")?;
-    let (number, count): (usize, usize) = (number.parse()?, count.parse()?);
-    narrows::sys::pin_to_cpu(narrows::sys::cpus()[number])?;
-    for case in cases.iter().skip(number).step_by(count) {
-        let found = work(case).unwrap_or_else(|error| Found {
+    narrows::sys::pin_to_cpu(narrows::sys::cpus()[processor])?;
+    for case in std::io::stdin().lines() {
+        let case = case?;
+        let found = work(&case).unwrap_or_else(|error| Found {
             faults: vec![(case.clone(), format!("{error:#}"))],
             ..Found::default()
         });
-        println!("{}", serde_json::to_string(&Found { case: case.clone(), ..found })?);
+        println!("{}", serde_json::to_string(&Found { case, ..found })?);
     }
     Ok(())
 }

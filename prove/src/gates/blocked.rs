@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use crate::Plan;
 use crate::calls::Calls;
 use crate::gates::Gate;
-use crate::product::{FAULTS_MAX, Walked, over_part};
+use crate::product::{FAULTS_MAX, Walked, over_waits};
 use crate::record::{Outcome, Record};
 use crate::stage::{self, Effect, Lore, Operation, Role, Scenario, Site};
 use crate::statistics::thousands;
@@ -50,12 +50,7 @@ fn run(plan: &Plan) -> Result<Record> {
     if !is_walker() {
         sees_a_thief()?;
     }
-    let walk = |sleeps: bool| {
-        let part = |scenario: &Scenario| scenario.operation.sleeps == sleeps;
-        over_part(plan, GATE.name, SAMPLE_SCENARIOS / 2, part, |scenario| everywhere(scenario, plan))
-    };
-    let mut walked = walk(true)?;
-    walked.found.extend(walk(false)?.found);
+    let walked = over_waits(plan, GATE.name, SAMPLE_SCENARIOS, |scenario| everywhere(scenario, plan))?;
     Ok(record(plan, &walked))
 }
 

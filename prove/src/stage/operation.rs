@@ -66,7 +66,7 @@ pub(crate) struct Operation {
     pub(crate) effect: Effect,
     /// Whether it moves messages, or waits for them.
     pub(crate) moves: bool,
-    /// Whether it waits, asleep, for what does not come.
+    /// Whether it spends most of its time asleep.
     pub(crate) sleeps: bool,
     /// Whether it may take back what it did.
     pub(crate) retracts: bool,
@@ -146,7 +146,7 @@ pub(crate) const OPERATIONS: &[Operation] = &[
         misfit: needs_exhaustion,
         ..sleeper("send_large_asleep", Role::Sender, Effect::Adds(1), send_large_asleep)
     },
-    Operation { misfit: needs_vastness, ..operation("trim", Role::Receiver, Effect::Nothing, trim) },
+    Operation { misfit: needs_vastness, ..sleeper("trim", Role::Receiver, Effect::Nothing, trim) },
 ];
 
 fn needs_room(_: &Mode, state: &State) -> Option<&'static str> {
