@@ -116,8 +116,14 @@ pub(crate) const OPERATIONS: &[Operation] = &[
     operation("send", Role::Sender, Effect::Adds(1), |part| send(part, SMALL)),
     operation("send_large", Role::Sender, Effect::Adds(1), |part| send(part, LARGE)),
     operation("send_many", Role::Sender, Effect::Adds(3), send_many),
-    operation("commit", Role::Sender, Effect::Adds(1), |part| commit(part, LARGE)),
-    operation("commit_small", Role::Sender, Effect::Adds(1), |part| commit(part, SMALL)),
+    Operation {
+        misfit: needs_room,
+        ..operation("commit", Role::Sender, Effect::Adds(1), |part| commit(part, LARGE))
+    },
+    Operation {
+        misfit: needs_room_if_leased,
+        ..operation("commit_small", Role::Sender, Effect::Adds(1), |part| commit(part, SMALL))
+    },
     delivery(sleeper("deliver", Role::Sender, Effect::Adds(1), deliver)),
     delivery(sleeper("deliver_large", Role::Sender, Effect::Adds(1), deliver_large)),
     delivery(operation("deliver_now", Role::Sender, Effect::Adds(1), deliver_now)),
@@ -151,6 +157,11 @@ pub(crate) const OPERATIONS: &[Operation] = &[
 
 fn needs_room(_: &Mode, state: &State) -> Option<&'static str> {
     state.exhausted.then_some("no chunk is left, and a loan waits for one without a bound")
+}
+
+/// Small messages take a chunk only where they are leased.
+fn needs_room_if_leased(mode: &Mode, state: &State) -> Option<&'static str> {
+    if mode.release { needs_room(mode, state) } else { None }
 }
 
 fn needs_taking_back(mode: &Mode, _: &State) -> Option<&'static str> {

@@ -25,6 +25,9 @@ const STEPS_MAX: usize = 400_000;
 
 /// What a victim does by itself takes at most so long.
 const BOUND: Duration = Duration::from_secs(10);
+/// A victim that is not asleep is stopped again before that.
+const BRIEF: Duration = Duration::from_micros(300);
+const PAUSE: Duration = Duration::from_micros(50);
 
 /// A place on an operation's way: in front of the instruction at `address`, passed for the `nth` time (from 1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -82,7 +85,7 @@ impl Victim {
             Ok(())
         })?;
         let victim = Self(fork);
-        match victim.wait()? {
+        match victim.wait_within(BOUND).context("while it prepares")? {
             WaitStatus::Stopped(_, Signal::SIGSTOP) => {
                 // Stops at system calls are told from other traps, and say which call it is.
                 let options = ptrace::Options::PTRACE_O_TRACESYSGOOD | ptrace::Options::PTRACE_O_EXITKILL;
@@ -281,7 +284,8 @@ impl Victim {
         loop {
             match self.look()? {
                 WaitStatus::StillAlive if start.elapsed() > bound => bail!("the victim hangs"),
-                WaitStatus::StillAlive => std::thread::yield_now(),
+                WaitStatus::StillAlive if start.elapsed() < BRIEF => std::thread::yield_now(),
+                WaitStatus::StillAlive => std::thread::sleep(PAUSE), // it sleeps, and others work beside it
                 status => return Ok(status),
             }
         }

@@ -173,7 +173,8 @@ fn options(layout: &Layout) -> Vec<(String, String)> {
 /// `NotFound`, `Permission`; `WrongKind` where it is no channel of narrows; `Unsupported` where there is no name.
 ///
 /// # After a crash
-/// Killed inside, the channel is there, or retired: then the next who opens or removes it takes its name away.
+/// Killed inside, the channel is there, or retired: then the next who opens or removes it takes its name away. Stopped
+/// (SIGSTOP) between its lock of the name and the end, it keeps the name: who opens it meanwhile gets `TimedOut` after 2 s.
 pub fn remove(address: &Address) -> Result<()> {
     let address = address.clone().absolute()?.bare();
     let segment = Segment::open(&address, &Place::of(&address)?)?.ok_or_else(|| Error::NotFound {
