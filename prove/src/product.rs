@@ -12,8 +12,6 @@ use crate::statistics::Micros;
 use crate::tracer::{Place, Trace};
 use crate::walk::{Case, Found, walk};
 
-/// Of a place that is passed more often than this, the first, the last and some between are chosen.
-const ROUNDS: u32 = 6;
 /// After so many faults of one scenario the rest would say the same.
 pub(crate) const FAULTS_MAX: usize = 5;
 
@@ -172,15 +170,12 @@ pub(crate) fn at_places(
     Ok(found)
 }
 
-/// The places of a way, in its order; in a sample `count` of them.
+/// The places of a way, in its order, each when it is passed first and last; in a sample `count` of them.
 pub(crate) fn choose(trace: &Trace, plan: &Plan, count: usize) -> Vec<Place> {
     let mut rounds: BTreeMap<u64, u32> = BTreeMap::new();
     trace.steps.iter().for_each(|place| *rounds.entry(place.address).or_default() = place.nth);
-    let chosen = trace.steps.iter().copied().filter(|place| {
-        let rounds = rounds[&place.address];
-        let (edge, between) = (ROUNDS / 3, (rounds / (ROUNDS / 3)).max(1));
-        rounds <= ROUNDS || place.nth <= edge || place.nth > rounds - edge || place.nth % between == 0
-    });
+    let is_edge = |place: &Place| place.nth == 1 || place.nth == rounds[&place.address];
+    let chosen = trace.steps.iter().copied().filter(is_edge);
     let chosen: Vec<Place> = chosen.collect();
     if plan.sample { plan.pick(chosen, count) } else { chosen }
 }
