@@ -165,7 +165,12 @@ pub(crate) const PLANTED: &[Planted] = &[
     },
     Planted {
         name: "a rendezvous without waiting",
-        changes: &[Change { file: SENDER, within: "send_otherwise", old: "self.is_rendezvous", new: "false" }],
+        changes: &[Change {
+            file: SENDER,
+            within: "send_otherwise",
+            old: "self.is_rendezvous",
+            new: "false",
+        }],
         gate: "conformance",
         test: "shm::rendezvous, nobody comes",
     },
@@ -258,9 +263,9 @@ pub(crate) const PLANTED: &[Planted] = &[
         changes: &[Change {
             file: REPAIR,
             within: "repair",
-            old: "if self.layout.config.peers == Peers::Many && !self.ring.reap(dead.owner(), still_dead) { return; }",
+            old: "if !self.layout.config.is_pair() && !self.ring.reap(dead.owner(), still_dead) { return; }",
             new: "self.participants.free(dead);
-                  if self.layout.config.peers == Peers::Many && !self.ring.reap(dead.owner(), still_dead) { return; }",
+                  if !self.layout.config.is_pair() && !self.ring.reap(dead.owner(), still_dead) { return; }",
         }],
         gate: "prove",
         test: "kill --sample --seed=1 --only lease/holder_dead/recv_in_place",

@@ -6,7 +6,7 @@
 //!
 //! The handler puts private zeros in the place of the *whole* mapping, so that the access which faulted goes on, and those
 //! of other threads. It also changes the mapping's word, the one that each operation looks at anyway, to notice a fork
-//! ([`MappingMark`]): so the guard costs nothing as long as nothing happens. With the mapping goes the lock that it
+//! (`MappingMark`): so the guard costs nothing as long as nothing happens. With the mapping goes the lock that it
 //! pinned: for its peers this process has died at that very instruction, and they know how to go on after that.
 //!
 //! Facts:

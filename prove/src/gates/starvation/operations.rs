@@ -231,7 +231,7 @@ pub(super) const PLANTS: &[Plant] = &[
     }),
     plant("breaks a word", "unused", |_| {
         let memory = narrows::Region::open("shm:starved")?;
-        memory.write_at(280, &[1])
+        memory.write_at(288, &[1])
     }),
     plant("ends the process", "died", |_| std::process::abort()),
 ];

@@ -55,6 +55,10 @@ impl Site<'_> {
         // A claim of one who is stopped takes room as well, and what is dropped for it is no fault.
         let count = if self.mode.drops { CAPACITY / 2 } else { CAPACITY };
         for _ in 0..count {
+            // Nobody takes anything while the one receiver is stopped.
+            if self.mode.drops && self.receiver.is_none() && self.ledger.certain.len() >= count {
+                break;
+            }
             let id = self.id();
             let bytes = message::write(id, len);
             let start = Instant::now();
