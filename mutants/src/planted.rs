@@ -128,11 +128,11 @@ pub(crate) const PLANTED: &[Planted] = &[
         changes: &[Change {
             file: RING,
             within: "retract",
-            old: "Some(found) if self.empty(found) => return Ok(true),",
-            new: "Some(found) => {
+            old: "self.empty(found)",
+            new: "{
                       let emptied = Slot::new(State::Empty, found.word.lap() + 1, 0);
                       self.memory.word(self.slot(position)).store(emptied.0, Release);
-                      return Ok(true);
+                      true
                   }",
         }],
         gate: "loom",
