@@ -7,7 +7,7 @@ use std::cell::Cell;
 use std::collections::VecDeque;
 use std::fmt::Write as _;
 use std::fs::File;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Write};
 use std::net::Shutdown;
 
 use std::os::fd::{AsFd, OwnedFd};
@@ -57,7 +57,7 @@ impl Peer {
         ours.set_read_timeout(Some(LONG)).expect("a bound");
         let memory = place.memory().map_or(Stdio::null(), Stdio::from);
         command.arg(ROLE).stdin(OwnedFd::from(theirs)).stdout(memory);
-        let child = command.spawn().expect("a peer");
+        let child = spawn(&mut command);
         Self { child, control: BufReader::new(ours), address: place.peer_address() }
     }
 
@@ -131,6 +131,19 @@ impl Peer {
 
     fn pid(&self) -> Pid {
         Pid::from_child(&self.child)
+    }
+}
+
+/// A copy of the executable may be busy: what another test forks has it open for writing until it execs.
+fn spawn(command: &mut Command) -> Child {
+    let start = Instant::now();
+    loop {
+        match command.spawn() {
+            Err(error) if error.kind() == ErrorKind::ExecutableFileBusy && start.elapsed() < LONG => {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            child => return child.expect("a peer"),
+        }
     }
 }
 
