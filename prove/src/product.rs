@@ -78,11 +78,12 @@ fn walk_named(
     left_out: Vec<(Scenario, &'static str)>,
     work: impl Fn(&Scenario) -> Result<Found>,
 ) -> Result<Walked> {
-    let find = |name: &str| fitting.iter().find(|scenario| scenario.name() == name);
-    let sleeps = |name: &str| find(name).is_some_and(|scenario| scenario.operation.sleeps);
+    let by_name: BTreeMap<String, Scenario> =
+        fitting.into_iter().map(|scenario| (scenario.name(), scenario)).collect();
+    let sleeps = |name: &String| by_name.get(name).is_some_and(|scenario| scenario.operation.sleeps);
     let case = |name: &String| Case { name: name.clone(), sleeps: sleeps(name) };
     let cases: Vec<Case> = names.iter().map(case).collect();
-    let found = walk(plan, gate, &cases, |case| find(case).map_or(Ok(Found::default()), &work))?;
+    let found = walk(plan, gate, &cases, |case| by_name.get(case).map_or(Ok(Found::default()), &work))?;
     Ok(Walked { found, left_out })
 }
 
@@ -155,19 +156,36 @@ pub(crate) fn at_places(
         Some(place) => vec![place],
         None => choose(&way(scenario, &lore)?, plan, count),
     };
-    for place in places {
+    let strike = |place: Place, found: &mut Found| {
+        let is_struck = act(place, &lore, found)?;
+        if is_struck {
+            passed.insert(place.address);
+        }
+        Ok(is_struck)
+    };
+    strike_each(&mut found, places, |place| name(scenario, *place, atlas), strike);
+    found.places = passed.len() as u64;
+    Ok(found)
+}
+
+/// Strikes once for each of `all`, until enough is broken; `name` repeats one. `strike` gives false where it missed.
+pub(crate) fn strike_each<T: Copy>(
+    found: &mut Found,
+    all: Vec<T>,
+    name: impl Fn(&T) -> String,
+    mut strike: impl FnMut(T, &mut Found) -> Result<bool>,
+) {
+    for one in all {
         found.strikes += 1;
-        match act(place, &lore, &mut found) {
-            Ok(true) => drop(passed.insert(place.address)),
+        match strike(one, found) {
+            Ok(true) => {}
             Ok(false) => found.missed += 1,
-            Err(error) => found.faults.push((name(scenario, place, atlas), format!("{error:#}"))),
+            Err(error) => found.faults.push((name(&one), format!("{error:#}"))),
         }
         if found.faults.len() >= FAULTS_MAX {
             break;
         }
     }
-    found.places = passed.len() as u64;
-    Ok(found)
 }
 
 /// The places of a way, in its order, each when it is passed first and last; in a sample `count` of them.

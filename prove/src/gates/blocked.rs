@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use crate::Plan;
 use crate::calls::Calls;
 use crate::gates::Gate;
-use crate::product::{FAULTS_MAX, Walked, over_waits};
+use crate::product::{Walked, over_waits, strike_each};
 use crate::record::{Outcome, Record};
 use crate::stage::{self, Effect, Lore, Operation, Role, Scenario, Site};
 use crate::statistics::thousands;
@@ -67,19 +67,12 @@ fn everywhere(scenario: &Scenario, plan: &Plan) -> Result<Found> {
         all = plan.pick(still, SAMPLE_KILLS / 2);
         all.extend(plan.pick(midst, SAMPLE_KILLS / 2));
     }
-    for moment in all {
-        found.strikes += 1;
-        match kill(scenario, moment, &lore, &mut found) {
-            Ok(true) => found.places += 1,
-            Ok(false) => found.missed += 1,
-            Err(error) => {
-                found.faults.push((format!("--only {}@{moment}", scenario.name()), format!("{error:#}")));
-            }
-        }
-        if found.faults.len() >= FAULTS_MAX {
-            break;
-        }
-    }
+    let name = |moment: &Moment| format!("--only {}@{moment}", scenario.name());
+    strike_each(&mut found, all, name, |moment, found| {
+        let is_struck = kill(scenario, moment, &lore, found)?;
+        found.places += u64::from(is_struck);
+        Ok(is_struck)
+    });
     Ok(found)
 }
 

@@ -8,7 +8,7 @@ use nix::errno::Errno;
 use crate::Plan;
 use crate::calls::{Belongings, Calls};
 use crate::gates::Gate;
-use crate::product::{FAULTS_MAX, Walked, over_product};
+use crate::product::{Walked, over_product, strike_each};
 use crate::record::{Outcome, Record};
 use crate::stage::{self, Effect, Lore, Operation, Role, Scenario, Site};
 use crate::statistics::thousands;
@@ -88,20 +88,8 @@ fn everywhere(scenario: &Scenario, plan: &Plan) -> Result<Found> {
         all = plan.pick(all, SAMPLE_FAILURES);
     }
     found.places = all.len() as u64;
-    for failure in all {
-        found.strikes += 1;
-        match fail(scenario, failure, &unharmed, &lore, &mut found) {
-            Ok(true) => {}
-            Ok(false) => found.missed += 1,
-            Err(error) => {
-                let name = format!("--only {}@{failure} ({})", scenario.name(), failure.call.name);
-                found.faults.push((name, format!("{error:#}")));
-            }
-        }
-        if found.faults.len() >= FAULTS_MAX {
-            break;
-        }
-    }
+    let name = |failure: &Failure| format!("--only {}@{failure} ({})", scenario.name(), failure.call.name);
+    strike_each(&mut found, all, name, |failure, found| fail(scenario, failure, &unharmed, &lore, found));
     Ok(found)
 }
 
