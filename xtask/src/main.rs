@@ -9,9 +9,9 @@ mod step;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use step::{Step, Tally};
+use step::{Run, Step};
 
 /// All steps together; who reaches it is killed and has failed.
 const TIME_MAX: Duration = Duration::from_secs(1200);
@@ -40,9 +40,7 @@ fn main() -> ExitCode {
 }
 
 fn test() -> ExitCode {
-    let start = Instant::now();
     let root = root();
-    let mut tally = Tally::default();
     packages::provide(&["socat", "python3", "cc", "c++"]);
 
     // Tests get a temporary folder of their own: short, as a socket's path has 107 bytes, and empty afterwards.
@@ -53,21 +51,17 @@ fn test() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    let mut run = match Run::start(&root, TIME_MAX) {
+        Ok(run) => run,
+        Err(error) => {
+            eprintln!("no log of the tests in {}: {error}", root.join("target").display());
+            return ExitCode::FAILURE;
+        }
+    };
     let before = leaks::Snapshot::take(folder.path());
-    for step in steps(&root, folder.path()) {
-        tally += step.run(TIME_MAX.saturating_sub(start.elapsed()));
-    }
-    tally += step::check("leaks", || before.compare(folder.path()));
-
-    for line in &tally.skips {
-        println!("{line}");
-    }
-    if !tally.broken.is_empty() {
-        println!("failed: {}", tally.broken.join(", "));
-    }
-    println!("{:.0} s", start.elapsed().as_secs_f64());
-    println!("{} passed, {} failed, {} skipped", tally.passed, tally.failed, tally.skipped);
-    if tally.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    steps(&root, folder.path()).into_iter().for_each(|step| run.step(step));
+    run.check("leaks", || before.compare(folder.path()));
+    run.end()
 }
 
 /// Runs a member of the workspace with the rest of our arguments.

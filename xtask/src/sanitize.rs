@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
-use crate::step::{Step, Tally};
+use crate::step::{Run, Step};
 
 /// For one step, its build included.
 const TIME_MAX: Duration = Duration::from_secs(3600);
@@ -61,14 +61,19 @@ pub(crate) fn run(root: &Path, named: Option<&str>) -> ExitCode {
         eprintln!("usage: cargo xtask sanitize [address|thread]");
         return ExitCode::from(2);
     }
-    let mut tally = Tally::default();
+    let mut run = match Run::start(root, TIME_MAX) {
+        Ok(run) => run,
+        Err(error) => {
+            eprintln!("no log in {}: {error}", root.join("target").display());
+            return ExitCode::FAILURE;
+        }
+    };
     for checker in chosen {
         for (name, before, behind) in checker.runs {
-            tally += Step::new(name, command(root, checker, before, behind)).run(TIME_MAX);
+            run.step(Step::new(name, command(root, checker, before, behind)));
         }
     }
-    println!("{} passed, {} failed, {} skipped", tally.passed, tally.failed, tally.skipped);
-    if tally.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    run.end()
 }
 
 /// Only what runs is compiled for the checker, not what compiles: that is what a named target is for.
