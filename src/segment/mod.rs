@@ -29,9 +29,11 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use rustix::fs::{
-    CWD, FallocateFlags, Mode, OFlags, SealFlags, Stat, fallocate, fchmod, fcntl_add_seals, ftruncate,
+    Access, AtFlags, CWD, FallocateFlags, Mode, OFlags, SealFlags, Stat, accessat, fallocate, fchmod,
+    fcntl_add_seals, fstat, ftruncate,
 };
 use rustix::io::{Errno, retry_on_intr};
+use rustix::process::geteuid;
 
 use crate::address::Address;
 use crate::deadline::Deadline;
@@ -54,6 +56,8 @@ const LOCKS: i64 = 1 << 62;
 const REMOVAL: i64 = LOCKS + 0xFFFF;
 /// No segment is shorter, in bytes.
 const LEAST: u64 = 4096;
+/// In a directory of that mode, files are removed by their owners alone.
+const STICKY: u32 = 0o1000;
 
 /// A file's bytes, mapped, with what tells who else alive maps them.
 #[derive(Debug)]
@@ -171,7 +175,7 @@ impl Segment {
         let no_fork = NoFork::begin();
         let own = open()?;
         let unshared = Unshared::note(&own);
-        let stat = rustix::fs::fstat(&own).map_err(|errno| trouble.of("fstat", errno))?;
+        let stat = fstat(&own).map_err(|errno| trouble.of("fstat", errno))?;
         let (len, identity) = (stat.st_size as u64, Identity::of(&stat));
         if len < LEAST {
             return Err(trouble.truncated(len, LEAST));
@@ -333,6 +337,31 @@ impl Segment {
     /// Whether the name still refers to this file; true for what never had a name.
     pub(crate) fn is_named(&self) -> bool {
         self.path.as_deref().is_none_or(|path| Identity::at(path) == Some(self.identity))
+    }
+
+    /// Whether this process may remove the name: write in its directory, and where that is sticky, own one of both.
+    /// Root is taken to be mighty, and others not, whatever their capabilities: then a name stays.
+    pub(crate) fn may_unlink(&self) -> bool {
+        let Some(Ok((directory, _))) = self.path.as_deref().map(|path| place::split(&self.trouble, path))
+        else {
+            return false;
+        };
+        let access = Access::WRITE_OK | Access::EXEC_OK;
+        if matches!(accessat(&directory, ".", access, AtFlags::EACCESS), Err(Errno::ACCESS | Errno::ROFS)) {
+            return false;
+        }
+        let (user, owner) = (geteuid().as_raw(), self.metadata().map(|metadata| metadata.uid));
+        let is_ours = |stat: Stat| stat.st_mode & STICKY == 0 || stat.st_uid == user || owner == Ok(user);
+        user == 0 || fstat(&directory).is_ok_and(is_ours)
+    }
+
+    /// The error of a name that this process may not remove.
+    pub(crate) fn not_ours(&self) -> Error {
+        let owner = self.metadata().ok();
+        let owner =
+            owner.map(|owner| format!("uid {}, gid {}, mode {:04o}", owner.uid, owner.gid, owner.mode));
+        let hint = "its owner may remove it, or whose the directory is".into();
+        Error::Permission { what: self.what().clone(), owner: owner.map(Into::into), hint: Some(hint) }
     }
 
     /// Removes the name, if it still refers to this file; false: it does not. Who maps the file goes on with it.

@@ -250,11 +250,13 @@ impl Attachment {
     }
 
     /// Retires the segment and takes its name away, if this is the last participant and `keep` does not object.
-    /// Memory without a name stays: whoever has its descriptor may come yet.
+    /// Memory without a name stays: whoever has its descriptor may come yet. So does a name that is not this process's
+    /// to take away: behind it, a retired segment would close the channel to all who may not remove it either.
     fn retire(&self, keep: impl Fn() -> bool) -> bool {
         if !self.segment.has_name() || self.mark().is_void() {
             return false;
         }
+        let keep = || keep() || !self.segment.may_unlink();
         let retired = self.shared.participants.retire_alone(self.me, || self.reap(), keep);
         if retired {
             // Whoever opens the name meanwhile finds it retired, and helps.

@@ -184,6 +184,7 @@ pub fn remove(address: &Address) -> Result<()> {
     let memory = Memory::of(&segment);
     // A damaged or newer segment can be removed as well; only a foreign object cannot.
     match Layout::read(&memory, segment.what()) {
+        Ok(_) if segment.is_named() && !segment.may_unlink() => return Err(segment.not_ours()),
         Ok(layout) => {
             let participants = Participants::new(memory, &layout);
             // Bounded: whoever attaches without end finds its name gone all the same.
