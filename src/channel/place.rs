@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::Mode;
+use rustix::fs::{FileType, Mode};
 use rustix::net::SocketType;
 
 use crate::address::Address;
@@ -28,12 +28,7 @@ impl FileId {
     /// What no file has.
     pub(super) const NONE: Self = Self { device: u64::MAX, inode: u64::MAX };
 
-    /// The file that this path leads to now.
-    pub(super) fn of_target(path: &Path) -> Option<Self> {
-        rustix::fs::stat(path).ok().map(|stat| Self::of(&stat))
-    }
-
-    /// The file that has this name now.
+    /// The file that has this name now, a symbolic link being itself.
     pub(super) fn at(path: &Path) -> Option<Self> {
         rustix::fs::lstat(path).ok().map(|stat| Self::of(&stat))
     }
@@ -50,6 +45,15 @@ pub(super) fn mode(address: &Address) -> Result<Option<Mode>> {
         address
             .invalid(&format!("mode={text} is no mode"), Some("write octal digits, as for chmod: mode=660"))
     })
+}
+
+/// What to do where something of another kind stands at a path. Links are not followed: who may set one could lead each
+/// opener to a place of his choice.
+pub(super) fn instead_of(mode: u32) -> &'static str {
+    match FileType::from_raw_mode(mode) {
+        FileType::Symlink => "give the path that it leads to",
+        _ => "choose another path",
+    }
 }
 
 /// A process as errors name it.

@@ -2,8 +2,9 @@
 
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::path::Path;
 
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, fstatfs, linkat, openat};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, chmodat, fstatfs, linkat, openat};
 use rustix::io::{Errno, Result, fcntl_dupfd_cloexec, retry_on_intr};
 use rustix::path::Arg;
 
@@ -45,6 +46,15 @@ pub(crate) fn link_unnamed(file: impl AsFd, directory: impl AsFd, name: &OsStr) 
         }
         result => result,
     }
+}
+
+/// Gives what has this name its mode, exactly; never through a link that somebody put in its place.
+///
+/// # Errors
+/// ENOENT; EOPNOTSUPP for a symbolic link, EPERM for what is another user's.
+pub(crate) fn set_mode(path: &Path, mode: Mode) -> Result<()> {
+    let file = open_at(CWD, path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+    retry_on_intr(|| chmodat(CWD, in_proc(file.as_fd()), mode, AtFlags::empty()))
 }
 
 /// A duplicate of a descriptor that was inherited by its number.

@@ -27,13 +27,13 @@ static KNOWS_NO_SIGNAL: AtomicBool = AtomicBool::new(true);
 pub(crate) fn make(path: &Path, mode: Mode) -> Result<()> {
     rustix::fs::mkfifoat(CWD, path, mode)?;
     // The umask took bits away; a mode that was asked for is meant.
-    rustix::fs::chmodat(CWD, path, mode, rustix::fs::AtFlags::empty())
+    super::file::set_mode(path, mode)
 }
 
 /// Opens the reading end, whether or not somebody writes.
 ///
 /// # Errors
-/// ENOENT, EACCES.
+/// ENOENT, EACCES, ELOOP for a symbolic link.
 pub(crate) fn open_reader(path: &Path) -> Result<OwnedFd> {
     open(path, OFlags::RDONLY)
 }
@@ -41,13 +41,13 @@ pub(crate) fn open_reader(path: &Path) -> Result<OwnedFd> {
 /// Opens the writing end.
 ///
 /// # Errors
-/// ENXIO where nobody reads; ENOENT, EACCES.
+/// ENXIO where nobody reads; ENOENT, EACCES, ELOOP for a symbolic link.
 pub(crate) fn open_writer(path: &Path) -> Result<OwnedFd> {
     open(path, OFlags::WRONLY)
 }
 
 fn open(path: &Path, access: OFlags) -> Result<OwnedFd> {
-    let flags = access | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
+    let flags = access | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NOFOLLOW;
     retry_on_intr(|| rustix::fs::open(path, flags, Mode::empty()))
 }
 

@@ -99,7 +99,7 @@ impl End {
                         return Ok(end);
                     }
                 }
-                Err(Errno::NOENT) => made |= find_or_make(&what, path, &wishes, false)?,
+                Err(Errno::NOENT | Errno::LOOP) => made |= find_or_make(&what, path, &wishes, false)?,
                 Err(Errno::NXIO) => {
                     if !pause.sleep(deadline) {
                         if made {
@@ -126,7 +126,7 @@ impl End {
         let mut pause = Pause::new();
         loop {
             let is_taken = self.try_place().map_err(|errno| Error::from_errno(what, "lock", errno))?;
-            if FileId::of_target(&self.path) != Some(self.id()) {
+            if FileId::at(&self.path) != Some(self.id()) {
                 return Ok(false);
             }
             if is_taken {
@@ -201,7 +201,7 @@ impl Drop for End {
         if is_ours
             && !self.is_forked()
             && self.leave() == Ok(true)
-            && FileId::of_target(&self.path) == Some(self.id())
+            && FileId::at(&self.path) == Some(self.id())
         {
             rustix::fs::unlink(&self.path).ok();
         }
@@ -214,7 +214,7 @@ const STICKY: u32 = 0o1000;
 /// Checks what stands at the path, or makes the pipe; true where it was made.
 fn find_or_make(what: &Text, path: &Path, wishes: &Wishes, is_first: bool) -> Result<bool> {
     loop {
-        match rustix::fs::stat(path) {
+        match rustix::fs::lstat(path) {
             Ok(stat) => {
                 check(what, &stat, wishes)?;
                 if is_first && wishes.create == Create::Only {
@@ -235,7 +235,7 @@ fn find_or_make(what: &Text, path: &Path, wishes: &Wishes, is_first: bool) -> Re
         let mode = if wishes.is_kept { mode } else { mode | Mode::SVTX };
         match pipe::make(path, mode) {
             Ok(()) => return Ok(true),
-            Err(Errno::EXIST) if rustix::fs::stat(path).is_ok() => {}
+            Err(Errno::EXIST) => {}
             Err(Errno::NOENT | Errno::NOTDIR) => {
                 return Err(place::no_directory(what, path)
                     .unwrap_or_else(|| Error::from_errno(what, "mkfifo", Errno::NOENT)));
@@ -255,7 +255,7 @@ fn check(what: &Text, stat: &rustix::fs::Stat, wishes: &Wishes) -> Result<()> {
             what: what.clone(),
             expected: "a named pipe".into(),
             found: file::kind_of(stat.st_mode).into(),
-            hint: Some("choose another path".into()),
+            hint: Some(place::instead_of(stat.st_mode).into()),
         });
     }
     let theirs = Mode::from_raw_mode(stat.st_mode & 0o777);

@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags};
+use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{SocketAddrUnix, SocketType};
 
@@ -20,7 +20,7 @@ use crate::deadline::Deadline;
 use crate::error::{Error, Result, Text};
 use crate::sys::poll::Pause;
 use crate::sys::process::ProcessMark;
-use crate::sys::socket;
+use crate::sys::{file, socket};
 
 /// How the abstract name begins of a socket that connects only to learn whom the name belongs to.
 pub(super) const QUESTION: &[u8] = b"narrows-who-";
@@ -81,6 +81,7 @@ pub(super) fn bind(address: &Address, socket: &Socket, deadline: Deadline) -> Re
         rustix::fs::fchmod(&new, mode.unwrap_or(place::MODE)).map_err(fail("fchmod"))?;
         match rustix::net::bind(&new, &socket.name) {
             Ok(()) => {
+                let mode = mode.unwrap_or(place::MODE);
                 let file = if socket.is_abstract { None } else { Some(named(address, mode)?) };
                 let bound = Bound { socket: new, file, mark };
                 if socket.kind != SocketType::DGRAM {
@@ -97,12 +98,10 @@ pub(super) fn bind(address: &Address, socket: &Socket, deadline: Deadline) -> Re
 }
 
 /// Gives the new file its permissions, which the umask had cut, and remembers which it is.
-fn named(address: &Address, mode: Option<Mode>) -> Result<(PathBuf, FileId)> {
+fn named(address: &Address, mode: Mode) -> Result<(PathBuf, FileId)> {
     let path = address.path().to_owned();
     let fail = |call| move |errno| Error::from_errno(&address.text(), call, errno);
-    if let Some(mode) = mode {
-        rustix::fs::chmodat(CWD, &path, mode, AtFlags::empty()).map_err(fail("chmod"))?;
-    }
+    file::set_mode(&path, mode).map_err(fail("chmod"))?;
     let id = FileId::of(&rustix::fs::lstat(&path).map_err(fail("lstat"))?);
     Ok((path, id))
 }
@@ -116,18 +115,6 @@ fn make_way(
     deadline: Deadline,
 ) -> Result<Option<OwnedFd>> {
     let (what, path) = (address.text(), address.path());
-    let stat = match rustix::fs::lstat(path) {
-        Err(Errno::NOENT) => return Ok(lock),
-        stat => stat.map_err(|errno| Error::from_errno(&what, "lstat", errno))?,
-    };
-    if rustix::fs::FileType::from_raw_mode(stat.st_mode).is_symlink() {
-        return Err(Error::WrongKind {
-            what,
-            expected: "a socket".into(),
-            found: "a symbolic link".into(),
-            hint: Some("give the path that it points to".into()),
-        });
-    }
     refuse_other_kinds(address)?;
     match socket::is_bound(&socket.name) {
         Ok(true) => Err(busy(address, socket)),

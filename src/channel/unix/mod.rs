@@ -120,6 +120,9 @@ fn connect(address: &Address, socket: &Socket, deadline: Deadline) -> Result<std
     let what = address.text();
     let mut pause = Pause::new();
     loop {
+        if !socket.is_abstract {
+            refuse_other_kinds(address)?;
+        }
         match socket::connect(&socket.name, socket.kind) {
             Ok(descriptor) => return Ok(descriptor),
             // Nobody has the name yet, nobody has it any more, or too many are waiting.
@@ -135,11 +138,10 @@ fn connect(address: &Address, socket: &Socket, deadline: Deadline) -> Result<std
             }
             Err(errno) => return Err(Error::from_errno(&what, "connect", errno)),
         }
-        if !socket.is_abstract {
-            refuse_other_kinds(address)?;
-            if let Some(error) = place::no_directory(&what, address.path()) {
-                return Err(error);
-            }
+        if !socket.is_abstract
+            && let Some(error) = place::no_directory(&what, address.path())
+        {
+            return Err(error);
         }
         if !pause.sleep(deadline) {
             return Err(Error::TimedOut { what, doing: "opening" });
@@ -159,9 +161,9 @@ fn other_type(address: &Address, ours: SocketType) -> Error {
     }
 }
 
-/// Refuses a path at which something else than a socket stands.
+/// Refuses a path at which something else than a socket stands, also a link to one.
 fn refuse_other_kinds(address: &Address) -> Result<()> {
-    let Ok(stat) = rustix::fs::stat(address.path()) else { return Ok(()) };
+    let Ok(stat) = rustix::fs::lstat(address.path()) else { return Ok(()) };
     if rustix::fs::FileType::from_raw_mode(stat.st_mode).is_socket() {
         return Ok(());
     }
@@ -169,6 +171,6 @@ fn refuse_other_kinds(address: &Address) -> Result<()> {
         what: address.text(),
         expected: "a socket".into(),
         found: file::kind_of(stat.st_mode).into(),
-        hint: Some("choose another path".into()),
+        hint: Some(place::instead_of(stat.st_mode).into()),
     })
 }
