@@ -60,19 +60,26 @@ impl Spinner {
     /// Watches until `done`, the end of the budget, or the deadline. False: it is time to sleep (or to give up).
     #[inline]
     pub(crate) fn watch(&mut self, deadline: Deadline, mut done: impl FnMut() -> bool) -> bool {
-        if !self.watches {
-            return done();
-        }
-        for _ in 0..SHORT {
+        self.glance(&mut done) || self.watch_on(deadline, done)
+    }
+
+    /// Watches for a moment.
+    #[inline]
+    pub(crate) fn glance(&self, mut done: impl FnMut() -> bool) -> bool {
+        for _ in 0..if self.watches { SHORT } else { 1 } {
             if done() {
                 return true;
             }
             spin_loop();
         }
-        self.watch_on(deadline, done)
+        false
     }
 
-    fn watch_on(&mut self, deadline: Deadline, mut done: impl FnMut() -> bool) -> bool {
+    /// The same until the end of the budget, or the deadline.
+    pub(crate) fn watch_on(&mut self, deadline: Deadline, mut done: impl FnMut() -> bool) -> bool {
+        if !self.watches {
+            return false;
+        }
         let spinning = self.mode == WaitMode::Spin;
         let end = Instant::now() + if spinning { IDLE } else { self.budget };
         loop {

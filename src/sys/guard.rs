@@ -96,7 +96,6 @@ pub fn install() {
 pub(crate) struct MappingMark {
     word: &'static AtomicU64,
     epoch: u64,
-    process: ProcessMark,
 }
 
 impl MappingMark {
@@ -107,7 +106,7 @@ impl MappingMark {
             words[*index].compare_exchange(FREE, TAKEN, Ordering::Acquire, Ordering::Relaxed).is_ok() // takes: free
         };
         let Some(index) = (1..words.len()).find(is_free) else {
-            return Self { word: &words[0], epoch: process.epoch, process };
+            return Self { word: &words[0], epoch: process.epoch };
         };
         let (range, epoch) = (&RANGES[index], next_epoch());
         fence(Ordering::Release); // orders: TAKEN before the new range, for who reads it by an old word
@@ -115,12 +114,12 @@ impl MappingMark {
         range.len.store(len, Ordering::Relaxed);
         range.is_writable.store(is_writable, Ordering::Relaxed);
         words[index].store(epoch, Ordering::Release); // gives: registered
-        Self { word: &words[index], epoch, process }
+        Self { word: &words[index], epoch }
     }
 
     /// Forgets the mapping, which is about to be unmapped. In a forked child the word is free, or the child's own.
     pub(super) fn unregister(&self) {
-        if std::ptr::eq(self.word, &self.process.words[0]) {
+        if !self.is_guarded() {
             return;
         }
         for word in [self.epoch, self.epoch | LOST] {
@@ -128,9 +127,14 @@ impl MappingMark {
         }
     }
 
+    /// Whether the word is the mapping's own.
+    fn is_guarded(&self) -> bool {
+        words_if_any().is_some_and(|words| !std::ptr::eq(self.word, &words[0]))
+    }
+
     /// Says that the mapping's memory is lost, though nobody touched what is gone.
     pub(crate) fn lose(&self) {
-        if !std::ptr::eq(self.word, &self.process.words[0]) {
+        if self.is_guarded() {
             self.word
                 .compare_exchange(self.epoch, self.epoch | LOST, Ordering::Relaxed, Ordering::Relaxed)
                 .ok();
@@ -143,9 +147,9 @@ impl MappingMark {
         self.word.load(Ordering::Relaxed) != self.epoch
     }
 
-    /// Whether this is a child, forked since.
+    /// Whether this is a child, forked since: in it the word is free, or another mapping's, whose epoch is another.
     pub(crate) fn is_forked(&self) -> bool {
-        self.process.is_forked()
+        self.word.load(Ordering::Relaxed) & !LOST != self.epoch
     }
 
     /// Whether the mapping's memory went away.

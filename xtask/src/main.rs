@@ -14,7 +14,7 @@ use std::time::Duration;
 use step::{Run, Step};
 
 /// All steps together; who reaches it is killed and has failed.
-const TIME_MAX: Duration = Duration::from_secs(1200);
+const TIME_MAX: Duration = Duration::from_secs(1500);
 
 fn main() -> ExitCode {
     match std::env::args().nth(1).as_deref() {

@@ -94,7 +94,7 @@ impl Handle {
     }
 
     /// Refuses a handle that was made before a fork, or whose memory went away: asked before each operation, before each
-    /// wait, and before what was copied out of a chunk is believed.
+    /// sleep, and before what was copied out of a chunk is believed.
     #[inline(always)]
     pub(super) fn check(&self) -> Result<()> {
         if self.mark.is_void() { Err(self.void()) } else { Ok(()) }

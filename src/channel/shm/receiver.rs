@@ -28,8 +28,8 @@ use crate::shared::held::{HeldChunk, HeldMessage};
 
 /// So many messages without a gap are a stream.
 const STREAM: u32 = 4;
-/// How many pauses a receiver stays behind a stream.
-const LAG: u32 = 128;
+/// How many pauses a receiver stays behind a stream, at most.
+const LAG_MAX: u32 = 512;
 
 /// The receiving end of a channel in a segment.
 pub(crate) struct ShmReceiver {
@@ -298,11 +298,11 @@ impl ShmReceiver {
     }
 
     /// Messages came in a stream and now we caught up with the sender: wait a little, or each of our looks takes from
-    /// it the very line that it is writing.
+    /// it the very line that it is writing. The longer the stream, the longer: a burst is not kept waiting.
     #[inline(always)]
     fn fall_behind(&mut self) {
         if self.streak >= STREAM {
-            (0..LAG).for_each(|_| spin_loop());
+            (0..self.streak.min(LAG_MAX)).for_each(|_| spin_loop());
         }
         self.streak = 0;
     }

@@ -307,7 +307,6 @@ impl ShmSender {
     #[cold]
     #[inline(never)]
     fn wait_many(&mut self, obstacle: Claim, patience: &mut Patience, deadline: Deadline) -> Result<()> {
-        self.handle.check()?;
         let Link::Many(ring, _) = &self.link else { return Ok(()) };
         let found = match obstacle {
             Claim::Full(found) if !patience.is_over_by_now(deadline) => found,
@@ -328,6 +327,7 @@ impl ShmSender {
         if self.handle.spinner.watch(deadline, changed) {
             return Ok(());
         }
+        self.handle.check()?;
         if deadline.is_over() {
             return Err(self.timed_out());
         }

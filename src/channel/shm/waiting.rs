@@ -34,7 +34,6 @@ impl ShmReceiver {
         patience: &mut Patience,
         deadline: Deadline,
     ) -> Result<bool> {
-        self.handle.check()?;
         // What changes from here on is news: a sender that leaves behind this look must not be slept on.
         let epoch = self.handle.shared().participants.senders_epoch();
         if self.has_ended() && self.is_drained()? {
@@ -45,21 +44,11 @@ impl ShmReceiver {
             self.handle.round()?;
             return Err(self.timed_out());
         }
-        if found.is_some() {
-            self.handle.mark(true);
-        }
-        let changed = match (&self.link, found) {
-            (Link::Many(ring, _), Some(found)) => {
-                self.handle.spinner.watch(deadline, || ring.load(found.position) != found.word)
-            }
-            (Link::One(pair, side), _) => {
-                self.handle.spinner.watch(deadline, || pair.is_filled(side.position))
-            }
-            (Link::Many(..), None) => true,
-        };
+        let changed = self.watch(found, deadline);
         if changed {
             return Ok(false);
         }
+        self.handle.check()?;
         if deadline.is_over() {
             return Err(self.timed_out());
         }
@@ -68,6 +57,21 @@ impl ShmReceiver {
         }
         self.handle.round()?;
         Ok(false)
+    }
+
+    fn watch(&mut self, found: Option<Found>, deadline: Deadline) -> bool {
+        let spinner = &mut self.handle.spinner;
+        match (&self.link, found) {
+            (Link::Many(ring, _), Some(found)) => {
+                let has_changed = || ring.load(found.position) != found.word;
+                spinner.glance(has_changed) || {
+                    self.handle.mark(true);
+                    self.handle.spinner.watch_on(deadline, has_changed)
+                }
+            }
+            (Link::One(pair, side), _) => spinner.watch(deadline, || pair.is_filled(side.position)),
+            (Link::Many(..), None) => true,
+        }
     }
 
     fn sleep(&mut self, found: Option<Found>, epoch: u64, until: Deadline) -> Result<()> {
