@@ -53,6 +53,10 @@ impl Exception {
         Self { key, values, lacks: Capabilities::of(lacks), gains: Capabilities::of(&[]) }
     }
 
+    pub(crate) const fn gains(key: &'static str, values: &'static str, gains: &[Capability]) -> Self {
+        Self { key, values, lacks: Capabilities::of(&[]), gains: Capabilities::of(gains) }
+    }
+
     fn applies_to(&self, address: &Address) -> bool {
         address.option(self.key).is_some_and(|given| self.values.split('|').any(|value| value == given))
     }
@@ -66,7 +70,7 @@ pub struct Transport {
     pub summary: &'static str,
     /// What it can do, unless an option says otherwise.
     pub capabilities: Capabilities,
-    /// The options that say otherwise.
+    /// The options that say otherwise; where two contradict, the later one holds.
     pub exceptions: &'static [Exception],
     /// The largest message in bytes, where the mechanism (not memory) sets one.
     pub max_message: Option<u64>,
@@ -107,6 +111,11 @@ impl Transport {
     /// let row = Transport::of(&address)?;
     /// assert!(row.capabilities.has(Capability::End));
     /// assert!(!row.capabilities_of(&address).has(Capability::End));
+    ///
+    /// for (options, delivers) in [("peers=one", false), ("peers=one,capacity=0", true), ("peers=one,full=drop", true)] {
+    ///     let address: Address = format!("shm:log,{options}").parse()?;
+    ///     assert_eq!(Transport::of(&address)?.capabilities_of(&address).has(Capability::Delivered), delivers);
+    /// }
     /// # Ok::<(), narrows::Error>(())
     /// ```
     pub fn capabilities_of(&self, address: &Address) -> Capabilities {

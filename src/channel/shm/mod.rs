@@ -107,11 +107,16 @@ const CAPABILITIES: Capabilities = Capabilities::of(&[
     Capability::UserSpace,
 ]);
 
-const EXCEPTIONS: &[Exception] = &[Exception::lacks(
-    "peers",
-    "one",
-    &[Capability::ManySenders, Capability::ManyReceivers, Capability::Delivered],
-)];
+const EXCEPTIONS: &[Exception] = &[
+    Exception::lacks(
+        "peers",
+        "one",
+        &[Capability::ManySenders, Capability::ManyReceivers, Capability::Delivered],
+    ),
+    // What is taken back or dropped are slots, whoever uses them.
+    Exception::gains("capacity", "0", &[Capability::Delivered]),
+    Exception::gains("full", "drop", &[Capability::Delivered]),
+];
 
 const fn row(
     scheme: Scheme,

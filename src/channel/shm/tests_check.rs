@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::{ShmReceiver, ShmSender, attach};
 use crate::atomic::Ordering::Relaxed;
@@ -329,6 +330,30 @@ fn sound_segments_are_found_sound() {
         sound(&stage, "with one more, where that may be");
         drop(more);
         sound(&stage, "without");
+    }
+}
+
+#[test]
+fn segments_that_drop_or_take_back_are_found_sound() {
+    for options in
+        ["capacity=4,full=drop", "peers=one,capacity=4,full=drop", "ack=release,capacity=4,full=drop"]
+    {
+        let mut stage = Stage::new(options);
+        for size in [8, 48, 49, 3000, 100_000].into_iter().cycle().take(40) {
+            stage.send(size);
+            sound(&stage, "one waits, others may have been dropped");
+        }
+        assert_eq!(stage.sender.discarded(), 36, "{options}");
+        (0..4).for_each(|_| stage.recv());
+        sound(&stage, "empty");
+    }
+    for options in ["capacity=0", "peers=one,capacity=0", "ack=release,capacity=0"] {
+        let mut stage = Stage::new(options);
+        for size in [8, 3000] {
+            let nobody = stage.sender.send(&vec![7; size], Duration::from_millis(1).into());
+            assert!(nobody.is_err(), "{options}");
+            sound(&stage, "taken back");
+        }
     }
 }
 
