@@ -57,6 +57,7 @@ impl Scheme for Channels {
         match (case.scenario.by, case.size) {
             (By::Reference, _) => self.play_as::<[u8], ByReference>(player),
             (_, 8) => self.play_as::<[u64; 1], Words<1>>(player),
+            (_, 32) => self.play_as::<[u64; 4], Words<4>>(player),
             (_, 48) => self.play_as::<[u64; 6], Words<6>>(player),
             _ => self.play_as::<[u8], ByCopy>(player),
         }

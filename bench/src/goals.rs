@@ -44,6 +44,8 @@ pub enum Ratio {
     Tail(Probe),
     /// p50 by p50.
     Latency(Probe, Probe),
+    /// p99 by p99.
+    Tails(Probe, Probe),
     /// Messages a second by messages a second.
     Rate(Probe, Probe),
     /// Time for a message by time for a message.
@@ -211,7 +213,9 @@ impl Ratio {
             | Self::Millions(of)
             | Self::Idle(of)
             | Self::Milliseconds(of) => (of, None),
-            Self::Latency(of, by) | Self::Rate(of, by) | Self::Time(of, by) => (of, Some(by)),
+            Self::Latency(of, by) | Self::Tails(of, by) | Self::Rate(of, by) | Self::Time(of, by) => {
+                (of, Some(by))
+            }
         }
     }
 
@@ -233,6 +237,7 @@ impl Ratio {
             Self::ToLine(_) => divided(p50(of)?, of.floor_ns?),
             Self::Tail(_) => divided(p99(of)?, p50(of)?),
             Self::Latency(..) => divided(p50(of)?, p50(by)?),
+            Self::Tails(..) => divided(p99(of)?, p99(by)?),
             Self::Rate(..) => divided(of.messages_per_s?, by.messages_per_s?),
             Self::Time(..) => divided(1e9 / of.messages_per_s?, 1e9 / by.messages_per_s?),
             Self::Millions(_) => (of.messages_per_s?, None, of.messages_per_s? / 1e6),

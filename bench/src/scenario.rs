@@ -93,7 +93,7 @@ const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
 
 const LATENCY_SIZES: &[usize] = &[48, KIB, 4 * KIB, 16 * KIB, 64 * KIB, MIB];
-const THROUGHPUT_SIZES: &[usize] = &[8, 48, KIB, 4 * KIB, 16 * KIB, 64 * KIB, MIB, 16 * MIB];
+const THROUGHPUT_SIZES: &[usize] = &[8, 32, 48, KIB, 4 * KIB, 16 * KIB, 64 * KIB, MIB, 16 * MIB];
 const COPIED_SIZES: &[usize] = &[KIB, 4 * KIB, 16 * KIB, 64 * KIB, MIB];
 const BOTH: &[Wait] = &[Wait::Spin, Wait::Sleep];
 const SPIN: &[Wait] = &[Wait::Spin];
