@@ -15,6 +15,8 @@ use narrows_bench::payload::{Sink, Source};
 use narrows_bench::scenario::{Act, By, CHANNEL, Pattern};
 use narrows_bench::{Case, Player, Rx, Scheme, Tx, Wait};
 
+use crate::leftovers;
+
 /// Messages that fit between two ends.
 const CAPACITY: usize = 64;
 /// The same where messages are larger than a mebibyte.
@@ -36,6 +38,7 @@ impl Scheme for Iceoryx {
         match (player.case().scenario.by, player.case().size) {
             (By::Reference, _) => play::<[u8], ByReference>(player),
             (_, 8) => play::<[u64; 1], Words>(player),
+            (_, 32) => play::<[u64; 4], Words>(player),
             (_, 48) => play::<[u64; 6], Words>(player),
             _ => play::<[u8], ByCopy>(player),
         }
@@ -43,12 +46,8 @@ impl Scheme for Iceoryx {
 
     fn clean_up(&self, name: &str) {
         let _ = std::fs::remove_dir_all(root(name));
-        for entry in std::fs::read_dir("/dev/shm").into_iter().flatten().flatten() {
-            // The name is followed by a separator: "bench-1-2" is not the beginning of "bench-1-22".
-            if entry.file_name().to_string_lossy().starts_with(&prefix(name)) {
-                let _ = std::fs::remove_file(entry.path());
-            }
-        }
+        // The name is followed by a separator: "bench-1-2" is not the beginning of "bench-1-22".
+        leftovers::remove(&prefix(name));
     }
 }
 

@@ -85,7 +85,9 @@ fn notifier(event: &Event) -> Result<Notifier<ipc::Service>> {
 }
 
 /// A channel of numbers in one direction: nothing is dropped.
-pub(crate) struct Numbers(iceoryx2::service::port_factory::publish_subscribe::PortFactory<ipc::Service, u64, ()>);
+pub(crate) struct Numbers(
+    iceoryx2::service::port_factory::publish_subscribe::PortFactory<ipc::Service, u64, ()>,
+);
 
 impl Numbers {
     pub(crate) fn open(node: &Node<ipc::Service>, name: &str) -> Result<Self> {
