@@ -123,38 +123,32 @@ impl Attachment {
         config: Config,
         deadline: Deadline,
     ) -> Result<Arc<Self>> {
-        for attempt in 0..ATTEMPTS {
-            if let Some(segment) = Segment::open(address, name)? {
-                if wanted.create == Creation::Only {
-                    return Err(Error::Busy {
-                        what: address.bare().text(),
-                        holder: None,
-                        hint: Some("it exists; leave create=only out to take it".into()),
-                    });
-                }
-                if let Some(attachment) = Self::join(segment, address, wanted)? {
-                    return Ok(Arc::new(attachment));
-                }
-                // Retired, and without a name there is no successor to look for.
-                if name.path().is_none() {
-                    let hint = Some("its channel was removed: get a descriptor of a new one".into());
-                    return Err(Error::NotFound { what: address.bare().text(), hint });
-                }
-            } else if wanted.create == Creation::Never {
+        again_and_again(address, deadline, || Self::try_open(address, name, wanted, config)).map(Arc::new)
+    }
+
+    /// `None`: it was retired, replaced or made by others meanwhile.
+    fn try_open(address: &Address, name: &Name, wanted: &Wanted, config: Config) -> Result<Option<Self>> {
+        let Some(segment) = Segment::open(address, name)? else {
+            if wanted.create == Creation::Never {
                 let hint = Some("create=never was asked for: start its maker first".into());
                 return Err(Error::NotFound { what: address.bare().text(), hint });
-            } else if let Some(attachment) = Self::create(address, name, wanted, config)? {
-                return Ok(Arc::new(attachment));
             }
-            if attempt > ATTEMPTS / 10 && deadline.is_over() {
-                return Err(Error::TimedOut { what: address.bare().text(), doing: "opening" });
-            }
+            return Self::create(address, name, wanted, config);
+        };
+        if wanted.create == Creation::Only {
+            return Err(Error::Busy {
+                what: address.bare().text(),
+                holder: None,
+                hint: Some("it exists; leave create=only out to take it".into()),
+            });
         }
-        Err(Error::Busy {
-            what: address.bare().text(),
-            holder: None,
-            hint: Some("others make and remove it without end".into()),
-        })
+        let joined = Self::join(segment, address, wanted)?;
+        // Retired, and without a name there is no successor to look for.
+        if joined.is_none() && name.path().is_none() {
+            let hint = Some("its channel was removed: get a descriptor of a new one".into());
+            return Err(Error::NotFound { what: address.bare().text(), hint });
+        }
+        Ok(joined)
     }
 
     fn create(address: &Address, name: &Name, wanted: &Wanted, config: Config) -> Result<Option<Self>> {
@@ -212,10 +206,7 @@ impl Attachment {
         segment.pin();
         let attachment = Self { segment, shared, me: place };
         if !attachment.shared.participants.announce() {
-            let is_retired = attachment.shared.participants.attachments().is_none();
-            if is_retired {
-                attachment.segment.unlink(REMOVAL.into())?;
-            }
+            attachment.segment.unlink(REMOVAL.into())?;
             return Ok(None);
         }
         if !attachment.segment.is_named() {
@@ -303,6 +294,27 @@ impl Drop for Attachment {
         self.retire(|| lifetime == Lifetime::System || lifetime == Lifetime::Drained && self.has_unread());
         self.shared.participants.free(leaving);
     }
+}
+
+/// Tries until it succeeds: at least a tenth of all tries, whatever the deadline says.
+fn again_and_again<T>(
+    address: &Address,
+    deadline: Deadline,
+    mut attempt: impl FnMut() -> Result<Option<T>>,
+) -> Result<T> {
+    for tried in 1..=ATTEMPTS {
+        if let Some(done) = attempt()? {
+            return Ok(done);
+        }
+        if tried > ATTEMPTS / 10 && deadline.is_over() {
+            return Err(Error::TimedOut { what: address.bare().text(), doing: "opening" });
+        }
+    }
+    Err(Error::Busy {
+        what: address.bare().text(),
+        holder: None,
+        hint: Some("others make and remove it without end".into()),
+    })
 }
 
 fn full(address: &Address, places: u16) -> Error {

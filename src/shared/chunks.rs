@@ -162,7 +162,7 @@ impl Chunks {
     }
 
     fn step(&self, id: u32, old: Word, next: Word) -> Result<Word, Contradiction> {
-        match old == next || self.replace(id, old, next) {
+        match self.replace(id, old, next) {
             true => Ok(next),
             false => Err(Contradiction("a chunk was taken out of its holder's hands")),
         }
@@ -171,9 +171,6 @@ impl Chunks {
     /// LOANED → QUEUED. From here on only its receiver touches its bytes.
     #[inline]
     pub(crate) fn queue(&self, chunk: &mut Chunk) -> Result<(), Contradiction> {
-        if chunk.word.is(State::Queued) {
-            return Ok(());
-        }
         let at = self.descriptor(chunk.id);
         self.memory.word(at + 8).store(chunk.offset, Relaxed);
         self.memory.word(at + 16).store(chunk.len, Relaxed);
@@ -193,7 +190,7 @@ impl Chunks {
     /// QUEUED → LOANED, with the next version: whoever read its name in a slot finds it no more. False: it was taken.
     pub(crate) fn recall(&self, chunk: &mut Chunk) -> bool {
         let next = Word(chunk.word.next(State::Loaned, chunk.word.holder()).0.wrapping_add(1 << 32));
-        let recalled = chunk.word.is(State::Queued) && self.replace(chunk.id, chunk.word, next);
+        let recalled = self.replace(chunk.id, chunk.word, next);
         if recalled {
             chunk.word = next;
         }
@@ -318,7 +315,7 @@ impl Chunks {
     }
 
     /// Repairs one chunk of a dead participant. `queued` says whether a committed slot names it, `lease` whether
-    /// what it held comes again. True: it became RETURNED.
+    /// what it held comes again.
     pub(crate) fn reap(
         &self,
         id: u32,
@@ -326,25 +323,23 @@ impl Chunks {
         lease: bool,
         queued: &dyn Fn(u64) -> bool,
         still_dead: &dyn Fn() -> bool,
-    ) -> bool {
+    ) {
         let word = self.load(id);
         if word.holder() != dead || !still_dead() {
-            return false;
+            return;
         }
-        let chunk = Chunk { id, word, offset: 0, len: 0 };
         if word.is(State::Held) && lease {
             let next = Word(word.next(State::Returned, 0).0 | REDELIVERED);
-            let returned = self.replace(id, word, next);
-            if returned {
+            if self.replace(id, word, next) {
                 // gives: returned
                 self.memory.word(layout::RETURNED).fetch_add(1, Release);
             }
-            return returned;
+            return;
         }
-        let unnamed = word.is(State::Queued) && !queued(chunk.reference());
-        if unnamed || word.is(State::Loaned) || word.is(State::Held) {
+        let chunk = Chunk { id, word, offset: 0, len: 0 };
+        let waits = word.is(State::Queued) && queued(chunk.reference());
+        if !waits {
             self.release(chunk);
         }
-        false
     }
 }

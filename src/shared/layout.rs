@@ -328,14 +328,15 @@ impl Layout {
             return corrupt("the header does not match its checksum".into());
         }
         let kind = get(header::VERSION_KIND) >> 32;
-        if kind == 0 || coded(kind - 1, |peers: Peers| peers as u64).is_none() {
+        let Some(peers) = kind.checked_sub(1).and_then(|kind| coded(kind, |peers: Peers| peers as u64))
+        else {
             return kind_error(format!("a segment of kind {kind}"), "use a newer narrows, or another name");
-        }
-        let Some(config) = read_config(memory) else {
+        };
+        let Some(config) = read_config(memory, peers) else {
             return corrupt("the header's configuration is impossible".into());
         };
         let layout = Self::of(config);
-        if layout.length != get(header::LENGTH) || memory.len() < layout.length {
+        if memory.len() < layout.length {
             return corrupt(format!("it has {} bytes and should have {}", memory.len(), layout.length));
         }
         Ok(layout)
@@ -359,11 +360,9 @@ fn slot_count(config: &Config) -> u64 {
     (config.room() + spare).next_power_of_two()
 }
 
-fn read_config(memory: &Memory) -> Option<Config> {
+fn read_config(memory: &Memory, peers: Peers) -> Option<Config> {
     let get = |offset| memory.word(offset).load(Relaxed);
     let (tables, policy) = (get(header::TABLES), get(header::POLICY));
-    let kind = (get(header::VERSION_KIND) >> 32).checked_sub(1)?;
-    let peers = coded(kind, |peers: Peers| peers as u64)?;
     let lifetime = coded(policy & 0xff, |lifetime: Lifetime| lifetime as u64)?;
     let ack = coded(policy >> 8 & 0xff, |ack: Ack| ack as u64)?;
     let fence = coded(policy >> 16 & 0xff, |fence: Fence| fence as u64)?;
@@ -372,14 +371,12 @@ fn read_config(memory: &Memory) -> Option<Config> {
     let capacity = get(header::CAPACITY);
     let participants = u16::try_from(tables & 0xffff_ffff).ok()?;
     let endpoints = u16::try_from(tables >> 32).ok()?;
-    let length = get(header::LENGTH);
+    // Small enough that no sum of them overflows; whether all of it fits, the length says.
     let sane = capacity <= CAPACITY_MAX
         && (SLOT_MIN..=SLOT_MAX).contains(&slot_bytes)
         && slot_bytes.is_multiple_of(SLOT_MIN)
-        && capacity.checked_mul(slot_bytes).is_some_and(|bytes| bytes < 1 << 46)
         && (1..=PARTICIPANTS_MAX).contains(&participants)
-        && endpoints >= 2
-        && length < 1 << 47;
+        && endpoints >= 2;
     if !sane {
         return None;
     }
@@ -393,7 +390,7 @@ fn read_config(memory: &Memory) -> Option<Config> {
     {
         return None;
     }
-    let memory_max = length.checked_sub(Layout::of(config).data)?;
+    let memory_max = get(header::LENGTH).checked_sub(Layout::of(config).data)?;
     Some(Config { memory_max, ..config })
 }
 

@@ -29,8 +29,6 @@ pub(super) const LEAVING: u64 = 2;
 pub(super) const WAITS: u64 = 1 << 8;
 const GENERATION: u64 = 1 << 32;
 pub(super) const RETIRED: u64 = 1 << 63;
-/// How often others may be faster before the segment is looked for anew.
-const PATIENCE: u32 = 10_000;
 /// How often the last participant tries to retire the segment, while others come, go and die.
 const RETIREMENTS: u32 = 100;
 
@@ -194,27 +192,15 @@ impl Participants {
     }
 
     /// Frees a place that left, or that is dead and repaired.
-    pub(crate) fn free(&self, place: Place) -> bool {
+    pub(crate) fn free(&self, place: Place) {
         let next = (place.word & !(GENERATION - 1)).wrapping_add(GENERATION);
-        self.replace(place, next & !RETIRED)
+        self.replace(place, next & !RETIRED);
     }
 
-    /// Announces that this participant attached. False: the segment is retired (or its word changes without end), and
-    /// it must be looked for anew.
+    /// Announces that this participant attached. False: the segment is retired, and stays so.
     pub(crate) fn announce(&self) -> bool {
-        let word = self.memory.word(layout::ATTACH);
-        for _ in 0..PATIENCE {
-            let seen = word.load(Relaxed);
-            if seen & RETIRED != 0 {
-                return false;
-            }
-            let next = (seen + 1) & !RETIRED;
-            // gives: announced
-            if word.compare_exchange(seen, next, Release, Relaxed).is_ok() {
-                return true;
-            }
-        }
-        false
+        // gives: announced
+        self.memory.word(layout::ATTACH).fetch_add(1, Release) & RETIRED == 0
     }
 
     /// What [`retire`](Self::retire) starts from; `None` when the segment is retired already.
@@ -286,11 +272,8 @@ impl Participants {
 
     /// Says whether a receiver waits for a message. While it lives nobody else changes the word.
     pub(crate) fn mark(&self, endpoint: &mut Endpoint, waits: bool) {
-        let word = if waits { endpoint.word | WAITS } else { endpoint.word & !WAITS };
-        let at = self.endpoint_word(endpoint.index);
-        if at.compare_exchange(endpoint.word, word, Relaxed, Relaxed).is_ok() {
-            endpoint.word = word;
-        }
+        endpoint.word = if waits { endpoint.word | WAITS } else { endpoint.word & !WAITS };
+        self.endpoint_word(endpoint.index).store(endpoint.word, Relaxed);
     }
 
     /// The receivers that wait, by owner.
@@ -329,7 +312,7 @@ impl Participants {
         for index in 0..self.endpoint_count {
             // takes: opened
             let word = self.endpoint_word(index).load(Acquire);
-            if word & 0xff == FREE || (word >> 16) as u16 != dead.owner() || !still_dead() {
+            if (word >> 16) as u16 != dead.owner() || !still_dead() {
                 continue;
             }
             if self.close(Endpoint { index, word }) {

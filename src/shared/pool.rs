@@ -113,7 +113,6 @@ impl Pool {
     #[cold]
     fn search(&mut self, slot: usize, len: u64, me: u16, backing: &dyn Backing) -> Result<Loan> {
         let class = self.used[slot].class;
-        self.extents.refresh().map_err(|fault| backing.corrupt(fault.0))?;
         for _ in 0..ROUNDS {
             if let Some(chunk) = self.scan(slot, class, len, me) {
                 self.remember(slot, &chunk);

@@ -100,9 +100,9 @@ impl Ring {
         Cursor { position: self.memory.word(hint).load(Acquire), seen_head: self.head() }
     }
 
+    /// A number for the capacity: what is taken, each slot says by itself.
     fn head(&self) -> u64 {
-        // takes: taken (of all positions below)
-        self.memory.word(layout::HEAD).load(Acquire)
+        self.memory.word(layout::HEAD).load(Relaxed)
     }
 
     #[inline(always)]
@@ -271,13 +271,11 @@ impl Ring {
     }
 
     /// Revokes a claim that holds others up, its owner alive, stopped or dead.
-    pub(crate) fn revoke(&self, found: Found) -> bool {
+    pub(crate) fn revoke(&self, found: Found) {
         let void = Slot::new(State::Void, found.word.lap(), found.word.owner()).waiting_as(found.word);
-        let revoked = self.replace(found, void);
-        if revoked {
+        if self.replace(found, void) {
             self.wake(found);
         }
-        revoked
     }
 
     /// The message at the cursor, if one stands there.

@@ -272,9 +272,6 @@ impl ShmReceiver {
 
     /// A chunk that a dead receiver did not release.
     fn returned(&mut self) -> Result<Option<Chunk>> {
-        if self.memory.word(layout::RETURNED).load(Relaxed) == 0 {
-            return Ok(None);
-        }
         let held = self.chunks.hold_returned(self.handle.me, &mut self.pool.extents);
         let vouched = held.and_then(|held| held.map(|chunk| self.vouch(chunk)).transpose());
         vouched.map_err(|fault| self.handle.corrupt(fault))

@@ -17,7 +17,7 @@ impl Channel {
             match self.ring.claim(tail, me).unwrap() {
                 Claim::Claimed(claim) if self.post(claim, value) => return claim.position,
                 Claim::Claimed(_) | Claim::Lost => {}
-                Claim::Blocked(found) => drop(self.ring.revoke(found)),
+                Claim::Blocked(found) => self.ring.revoke(found),
                 Claim::Full(_) => panic!("there is room"),
             }
         }

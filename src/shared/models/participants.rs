@@ -64,7 +64,7 @@ fn two_newcomers() {
 
 #[test]
 fn loom_participants_have_places_of_their_own() {
-    check(50, two_newcomers);
+    check(20, two_newcomers);
 }
 
 #[test]

@@ -123,7 +123,7 @@ impl Channel {
     fn blocked(&self, found: Found) {
         match self.blocked {
             Blocked::Yields => yield_now(),
-            Blocked::Revokes => drop(self.ring.revoke(found)),
+            Blocked::Revokes => self.ring.revoke(found),
             Blocked::Outwaits => self.ring.outwait(found, &Spinner::new(WaitMode::Adaptive, 2)),
         }
     }

@@ -206,7 +206,7 @@ impl Segment {
                     return claim;
                 }
                 Claim::Full(_) => panic!("there is room"),
-                Claim::Blocked(found) => drop(self.shared.ring.revoke(found)),
+                Claim::Blocked(found) => self.shared.ring.revoke(found),
                 Claim::Lost => yield_now(),
             }
         }
