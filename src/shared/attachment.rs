@@ -330,3 +330,234 @@ fn identity() -> Identity {
     let name = process_name();
     Identity { pid: std::process::id(), uid: rustix::process::getuid().as_raw(), name }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::os::unix::fs::MetadataExt;
+    use std::path::PathBuf;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::super::layout::SLOT_MIN;
+    use super::super::pool::{Loan, Pool};
+    use super::super::tests::Unlocked;
+    use super::*;
+
+    const WANTED: Wanted = Wanted {
+        create: Creation::Open,
+        mode: None,
+        peers: None,
+        capacity: None,
+        slot_bytes: None,
+        participants: None,
+        lifetime: None,
+        ack: None,
+        fence: None,
+        full: None,
+        memory_max: None,
+    };
+    const CONFIG: Config = Config {
+        peers: Peers::Many,
+        capacity: 16,
+        slot_bytes: SLOT_MIN,
+        participants: 4,
+        endpoints: 16,
+        lifetime: Lifetime::Drained,
+        ack: Ack::OnTake,
+        fence: Fence::Everyone,
+        full: Full::Wait,
+        memory_max: 1 << 20,
+    };
+
+    /// A name that no other test has; removed at the end, also of a failed test.
+    struct Channel(Address);
+
+    impl Channel {
+        fn new() -> Self {
+            static COUNT: AtomicU32 = AtomicU32::new(0);
+            let count = COUNT.fetch_add(1, Ordering::Relaxed);
+            Self(
+                Address::new(crate::Scheme::Shm, format!("narrows-attach-{}-{count}", std::process::id()))
+                    .unwrap(),
+            )
+        }
+
+        fn path(&self) -> PathBuf {
+            Name::of(&self.0).unwrap().path().unwrap()
+        }
+
+        fn open(&self) -> Arc<Attachment> {
+            self.open_as(&WANTED, CONFIG).unwrap()
+        }
+
+        fn open_as(&self, wanted: &Wanted, config: Config) -> Result<Arc<Attachment>> {
+            Attachment::open(&self.0, &Name::of(&self.0).unwrap(), wanted, config, Deadline::Never)
+        }
+
+        /// Made by one who died as soon as it was there.
+        fn leave_behind(&self, config: Config) {
+            let layout = Layout::of(config);
+            let mut initialise = |segment: &Segment| {
+                layout.write(&Memory::of(segment), 0, 0, [0; 16]);
+                let shared = Structures::new(Memory::of(segment), layout);
+                shared.participants.join(&Unlocked, identity()).unwrap().unwrap();
+                shared.participants.announce();
+                Ok(())
+            };
+            let (name, reserved) = (Name::of(&self.0).unwrap(), layout.reserved());
+            let made = Segment::create(&self.0, &name, layout.length, reserved, 0o600, &mut initialise);
+            assert!(made.unwrap().is_some());
+        }
+    }
+
+    impl Drop for Channel {
+        fn drop(&mut self) {
+            std::fs::remove_file(self.path()).ok();
+        }
+    }
+
+    #[test]
+    fn opening_is_tried_until_it_succeeds_or_the_deadline_is_over() {
+        let address: Address = "shm:busy".parse().unwrap();
+        let tries = Cell::new(0);
+        let open = |at: u32, deadline: Deadline| {
+            tries.set(0);
+            again_and_again(&address, deadline, || {
+                tries.set(tries.get() + 1);
+                Ok((tries.get() == at).then_some(at))
+            })
+        };
+        assert_eq!(
+            open(2, Deadline::Now).unwrap(),
+            2,
+            "what others do at the same time is no reason to give up"
+        );
+        assert_eq!(open(ATTEMPTS / 2, Deadline::Never).unwrap(), ATTEMPTS / 2);
+        assert!(matches!(open(u32::MAX, Deadline::Now), Err(Error::TimedOut { .. })));
+        assert!(tries.get() < ATTEMPTS);
+        assert!(matches!(open(u32::MAX, Deadline::Never), Err(Error::Busy { .. })));
+    }
+
+    #[test]
+    fn a_participant_keeps_one_descriptor() {
+        let channel = Channel::new();
+        let opened = || {
+            let this = std::fs::metadata(channel.path()).unwrap();
+            let all = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
+            let files = all.filter_map(|link| std::fs::metadata(link.path()).ok());
+            files.filter(|file| (file.dev(), file.ino()) == (this.dev(), this.ino())).count()
+        };
+        let maker = channel.open();
+        assert_eq!(opened(), 1);
+        let newcomer = channel.open();
+        assert_eq!(opened(), 2);
+        drop((maker, newcomer));
+    }
+
+    #[test]
+    fn whoever_opens_repairs_the_dead() {
+        let channel = Channel::new();
+        let maker = channel.open();
+        maker.shared.participants.join(&Unlocked, identity()).unwrap().unwrap();
+        assert_eq!(maker.shared.participants.taken().count(), 2);
+        let newcomer = channel.open();
+        assert!(maker.shared.participants.taken().eq([maker.me, newcomer.me]));
+    }
+
+    #[test]
+    fn a_name_that_was_removed_meanwhile_is_looked_for_anew() {
+        let channel = Channel::new();
+        let maker = channel.open();
+        let found = Segment::open(&channel.0, &Name::of(&channel.0).unwrap()).unwrap().unwrap();
+        std::fs::remove_file(channel.path()).unwrap();
+        assert!(Attachment::join(found, &channel.0, &WANTED).unwrap().is_none());
+        assert!(maker.shared.participants.taken().eq([maker.me]));
+    }
+
+    #[test]
+    fn what_the_dead_left_is_taken_over_replaced_or_refused_as_its_lifetime_says() {
+        let process = Config { lifetime: Lifetime::Process, ..CONFIG };
+        let system = Config { lifetime: Lifetime::System, ..CONFIG };
+        let small = Config { capacity: 3, ..CONFIG };
+        let wanted = Wanted { capacity: Some(5), ..WANTED };
+        let open = |left: Config, wanted: &Wanted| {
+            let channel = Channel::new();
+            channel.leave_behind(left);
+            let opened = channel.open_as(wanted, Config { capacity: 5, ..CONFIG });
+            opened.map(|opened| (opened.shared.layout.config.lifetime, opened.shared.layout.config.capacity))
+        };
+        assert_eq!(
+            open(small, &WANTED).unwrap(),
+            (Lifetime::Drained, 3),
+            "empty, and nothing else is asked for"
+        );
+        assert_eq!(open(small, &wanted).unwrap(), (Lifetime::Drained, 5));
+        assert_eq!(open(process, &WANTED).unwrap(), (Lifetime::Drained, 5), "its processes are gone");
+        assert_eq!(open(system, &WANTED).unwrap(), (Lifetime::System, 16));
+        assert!(matches!(open(system, &wanted), Err(Error::Mismatch { .. })), "it stays until it is removed");
+    }
+
+    #[test]
+    fn what_comes_again_is_unread() {
+        let channel = Channel::new();
+        let holder = channel.open_as(&WANTED, Config { ack: Ack::OnRelease, ..CONFIG }).unwrap();
+        let me = holder.me.owner();
+        let Ok(Loan::Chunk(mut chunk)) =
+            Pool::new(holder.shared.memory, &holder.shared.layout).loan(100, me, &holder.segment)
+        else {
+            panic!("there is memory")
+        };
+        let chunks = &holder.shared.chunks;
+        chunks.queue(&mut chunk).ok().unwrap();
+        chunks.hold(chunk.reference(), me, &mut holder.shared.extents()).ok().flatten().unwrap();
+        chunks.reap(chunk.id, me, true, &|_| false, &|| true);
+        drop(holder);
+        assert!(channel.path().exists(), "a message is in it");
+        let next = channel.open();
+        let held = next.shared.chunks.hold_returned(next.me.owner(), &mut next.shared.extents());
+        next.shared.chunks.release(held.ok().flatten().unwrap());
+        drop(next);
+        assert!(!channel.path().exists());
+    }
+
+    /// There are more dead than one look for them may repair: the last to leave looks until there are none.
+    #[test]
+    fn each_look_for_the_dead_is_short_and_the_last_to_leave_repairs_all() {
+        let channel = Channel::new();
+        let config = Config { capacity: 1 << 18, participants: 80, ..CONFIG };
+        let last = channel.open_as(&WANTED, config).unwrap();
+        let participants = &last.shared.participants;
+        let bury =
+            || (0..64).for_each(|_| assert!(participants.join(&Unlocked, identity()).unwrap().is_some()));
+        bury();
+        assert!(last.reap());
+        assert!(participants.taken().count() > 1, "this one look took long");
+        while last.reap() {}
+        assert!(participants.taken().eq([last.me]));
+        bury();
+        drop(last);
+        assert!(!channel.path().exists());
+    }
+
+    #[test]
+    fn who_lost_the_memory_removes_no_name() {
+        crate::sys::guard::install();
+        let channel = Channel::new();
+        let lost = channel.open();
+        std::fs::File::options().write(true).open(channel.path()).unwrap().set_len(0).unwrap();
+        assert!(lost.segment.measure().is_err());
+        assert!(!lost.retire(|| false));
+        drop(lost);
+        assert!(channel.path().exists());
+    }
+
+    #[test]
+    fn memory_without_a_name_waits_for_whoever_has_its_descriptor() {
+        let address: Address = "memfd:waits".parse().unwrap();
+        let open = |name: &Name| Attachment::open(&address, name, &WANTED, CONFIG, Deadline::Never).unwrap();
+        let maker = open(&Name::of(&address).unwrap());
+        let passed = maker.segment.descriptor().unwrap().try_clone_to_owned().unwrap();
+        drop(maker);
+        assert_eq!(open(&Name::Descriptor(passed)).me.owner(), 1);
+    }
+}

@@ -404,3 +404,121 @@ fn checksum(memory: &Memory) -> u64 {
         (hash ^ memory.word(offset).load(Relaxed)).wrapping_mul(0x0000_0100_0000_01b3)
     })
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::header::{BOOT_ID, CAPACITY, CHECKSUM, CREATED, CREATOR, INCOMPATIBLE, LENGTH};
+    use super::header::{POLICY, SLOT_BYTES, TABLES, VERSION_KIND};
+    use super::*;
+    use crate::address::Address;
+    use crate::segment::{Place, Segment};
+
+    const MANY: Config = Config {
+        peers: Peers::Many,
+        capacity: 16,
+        slot_bytes: SLOT_MIN,
+        participants: 4,
+        endpoints: 16,
+        lifetime: Lifetime::Drained,
+        ack: Ack::OnTake,
+        fence: Fence::Sleeper,
+        full: Full::Wait,
+        memory_max: 1 << 16,
+    };
+    const ONE: Config = Config { peers: Peers::One, slot_bytes: 256, ..MANY };
+
+    fn segment(length: u64) -> Segment {
+        let address: Address = "memfd:header".parse().unwrap();
+        let place = Place::of(&address).unwrap();
+        Segment::create(&address, &place, length, 4096, 0o600, &mut |_| Ok(())).unwrap().unwrap()
+    }
+
+    #[test]
+    fn a_header_reads_as_it_was_written() {
+        let all = Config { lifetime: Lifetime::System, ack: Ack::OnRelease, fence: Fence::Everyone, ..MANY };
+        let rendezvous = Config { capacity: 0, ..MANY };
+        let dropping = Config { full: Full::Drop, ..ONE };
+        for config in [MANY, ONE, all, rendezvous, Config { slot_bytes: SLOT_MIN, ..dropping }] {
+            let layout = Layout::of(config);
+            let segment = segment(layout.length);
+            let memory = Memory::of(&segment);
+            assert!(!is_ours(&memory));
+            layout.write(&memory, 1 | 2 << 32, 3, *b"first 8 next 8 b");
+            assert!(is_ours(&memory));
+            assert_eq!(Layout::read(&memory, &"header".into()).unwrap(), layout);
+            let words = [CREATOR, CREATED, BOOT_ID, BOOT_ID + 8].map(|at| memory.word(at).load(Relaxed));
+            let text = |text: &[u8; 8]| u64::from_le_bytes(*text);
+            assert_eq!(words, [1 | 2 << 32, 3, text(b"first 8 "), text(b"next 8 b")]);
+        }
+    }
+
+    /// What is changed of a header, and what the error says.
+    type Change = (Config, &'static [(u64, u64)], &'static str);
+
+    const CHANGES: &[Change] = &[
+        (MANY, &[(header::MAGIC, 0)], "no segment of narrows"),
+        (MANY, &[(header::MAGIC, MAGIC.swap_bytes())], "big-endian"),
+        (MANY, &[(VERSION_KIND, 2 | 1 << 32)], "layout version 2"),
+        (MANY, &[(VERSION_KIND, 1)], "kind 0"),
+        (MANY, &[(VERSION_KIND, 1 | 3 << 32)], "kind 3"),
+        (MANY, &[(INCOMPATIBLE, 4)], "features 0x4"),
+        (MANY, &[(INCOMPATIBLE, RENDEZVOUS)], "impossible"),
+        (MANY, &[(CAPACITY, 0)], "impossible"),
+        (MANY, &[(CAPACITY, CAPACITY_MAX + 1), (LENGTH, 1 << 46)], "impossible"),
+        (MANY, &[(POLICY, 1 << 24), (CAPACITY, 0), (INCOMPATIBLE, 3)], "impossible"),
+        (MANY, &[(SLOT_BYTES, 2 * SLOT_MIN)], "impossible"),
+        (ONE, &[(SLOT_BYTES, 0)], "impossible"),
+        (ONE, &[(SLOT_BYTES, SLOT_MIN + 8)], "impossible"),
+        (ONE, &[(SLOT_BYTES, SLOT_MAX + SLOT_MIN), (LENGTH, 1 << 46)], "impossible"),
+        (MANY, &[(TABLES, 16 << 32)], "impossible"),
+        (MANY, &[(TABLES, 16 << 32 | 4097)], "impossible"),
+        (MANY, &[(TABLES, 16 << 32 | 1 << 16)], "impossible"),
+        (MANY, &[(TABLES, 1 << 32 | 4)], "impossible"),
+        (MANY, &[(TABLES, 1 << 48 | 4)], "impossible"),
+        (MANY, &[(POLICY, 3)], "impossible"),
+        (MANY, &[(POLICY, 2 << 8)], "impossible"),
+        (MANY, &[(POLICY, 2 << 16)], "impossible"),
+        (MANY, &[(POLICY, 2 << 24)], "impossible"),
+        (MANY, &[(LENGTH, 1 << 20)], "impossible"),
+        (MANY, &[(LENGTH, 1 << 40)], "and should have 1099511627776"),
+    ];
+
+    #[test]
+    fn a_header_that_no_channel_has_is_refused() {
+        for (config, changes, text) in CHANGES {
+            let layout = Layout::of(*config);
+            let segment = segment(layout.length);
+            let memory = Memory::of(&segment);
+            layout.write(&memory, 0, 0, [0; 16]);
+            changes.iter().for_each(|(at, word)| memory.word(*at).store(*word, Relaxed));
+            let read = || Layout::read(&memory, &"header".into());
+            if !["no segment", "big-endian", "version", "features"].iter().any(|early| text.contains(early)) {
+                assert!(read().unwrap_err().to_string().contains("checksum"), "{changes:?}");
+            }
+            memory.word(CHECKSUM).store(checksum(&memory), Relaxed);
+            let error = read().expect_err(text).to_string();
+            assert!(error.contains(text), "{changes:?}: {error}");
+        }
+    }
+
+    /// What other builds of this version count on.
+    #[test]
+    fn the_page_of_version_1_is_as_it_was() {
+        let default =
+            Config { capacity: 1024, participants: 128, endpoints: 512, memory_max: 64 << 30, ..MANY };
+        let layout = Layout::of(default);
+        let tables = [layout.participants, layout.endpoints, layout.extents, layout.slots];
+        assert_eq!(tables, [4096, 12_288, 16_384, 32_768]);
+        assert_eq!([layout.slot_count, layout.reserved(), layout.data], [1024, 96 << 10, 66 << 20]);
+        assert_eq!((layout.length, layout.inline_max()), (layout.data + (64 << 30), 48));
+        let many = [0, 1, 8, 9, 56, 57, 63, 64, 65, 1000].map(|capacity| Config { capacity, ..MANY });
+        assert_eq!(
+            many.map(|config| Layout::of(config).slot_count),
+            [16, 16, 16, 32, 64, 128, 128, 64, 128, 1024]
+        );
+        let one = [0, 1, 3, 16, 65].map(|capacity| Config { capacity, ..ONE });
+        assert_eq!(one.map(|config| Layout::of(config).slot_count), [16, 1, 4, 16, 128]);
+        let dropping = Config { full: Full::Drop, capacity: 4, ..ONE };
+        assert_eq!((Layout::of(dropping).slot_count, Layout::of(ONE).inline_max()), (16, 192));
+    }
+}

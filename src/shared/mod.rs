@@ -47,3 +47,5 @@ pub(crate) struct Contradiction(pub(crate) &'static str);
 
 #[cfg(all(test, not(loom)))]
 mod tests;
+#[cfg(all(test, not(loom)))]
+mod tests_pool;

@@ -227,3 +227,19 @@ impl Pool {
         Ok(())
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::super::tests::stage;
+    use super::*;
+
+    #[test]
+    fn a_sender_remembers_so_many_chunks_and_no_more() {
+        let (segment, shared) = stage(4);
+        let mut pool = Pool::new(shared.memory, &shared.layout);
+        for _ in 0..REMEMBERED + 10 {
+            assert!(matches!(pool.loan(1, 1, &segment), Ok(Loan::Chunk(_))));
+        }
+        assert_eq!(pool.used[0].ids.len(), REMEMBERED);
+    }
+}

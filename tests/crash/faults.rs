@@ -148,7 +148,7 @@ pub(crate) fn family(arguments: &[&str]) {
     loan.write_at(0, &large);
     let mut of_child = Some((sender, receiver, guard, loan));
     let child = fork(|| {
-        let (mut sender, mut receiver, guard, loan) = of_child.take().unwrap();
+        let (mut sender, mut receiver, guard, mut loan) = of_child.take().unwrap();
         let is_forked = |error: &Error| matches!(error, Error::Forked { .. });
         assert!(is_forked(&sender.send(b"x").unwrap_err()));
         assert!(is_forked(&sender.send(&large).unwrap_err()));
@@ -159,6 +159,10 @@ pub(crate) fn family(arguments: &[&str]) {
         assert!(is_forked(&receiver.recv_in_place(Deadline::Now).err().unwrap()));
         assert!(is_forked(&receiver.try_clone().err().unwrap()));
         assert_eq!((guard.len(), receiver.died()), (3000, 0));
+        let mut bytes = [1; 8];
+        guard.read_at(0, &mut bytes);
+        assert_eq!(bytes, [0; 8], "there is nothing to read");
+        loan.write_at(0, &[9; 3000]);
         assert!(is_forked(&sender.commit(loan).unwrap_err().error));
         drop((guard, sender, receiver));
         let mut anew = Sender::<[u8]>::open(arguments[2]).unwrap();

@@ -46,6 +46,7 @@ const ROLES: &[(&str, peer::Role)] = &[
     ("idle-sender", faults::idle_sender),
     ("sleeper", waking::sleeper),
     ("pusher", waking::pusher),
+    ("newcomer", waking::newcomer),
     ("ascetic", cost::ascetic),
     ("watcher", cost::watcher),
 ];

@@ -217,3 +217,40 @@ fn a_sender_wakes_beside_a_killed_one() {
     };
     judge("beside a killed sender", beside_a_killed("pusher", "capacity=8", post, rounds));
 }
+
+/// What a process is registered for with membarrier(2); `None` where the kernel cannot tell (before Linux 6.3).
+fn registrations() -> Option<u64> {
+    const GET_REGISTRATIONS: libc::c_int = 1 << 9;
+    // SAFETY: it takes no memory.
+    u64::try_from(unsafe { libc::syscall(libc::SYS_membarrier, GET_REGISTRATIONS, 0, 0) }).ok()
+}
+
+/// Opens what it knows nothing of but the name, and says what it is registered for, and 1.
+pub(crate) fn newcomer(arguments: &[&str]) {
+    let (ledger, board) = (Ledger::open(arguments[0]), arguments[1].parse().unwrap());
+    let _sender = Sender::<[u8]>::open(arguments[2]).unwrap();
+    ledger.mark(board, Mark::Beats).store(registrations().unwrap() + 1, SeqCst);
+    soon("the end", || ledger.is(Sign::Stop));
+}
+
+/// Who is not registered is not fenced by whoever goes to sleep, and would not see that he does.
+#[test]
+fn whoever_comes_is_registered_for_the_sleepers_barrier_where_there_is_one() {
+    const GLOBAL_EXPEDITED: u64 = 1 << 2;
+    if registrations().is_none() {
+        return report("SKIPPED: the kernel does not tell what is registered for membarrier(2)");
+    }
+    for (options, registered) in
+        [("peers=many", 0), ("peers=one,fence=everyone", 0), ("peers=one,fence=sleeper", GLOBAL_EXPEDITED)]
+    {
+        let room = Bedroom::new(options);
+        let Ok(_receiver) = Receiver::<[u8]>::open(&*room.address) else {
+            return report("SKIPPED: no membarrier(2)");
+        };
+        let newcomer = start("newcomer", &room.scene, 0, &room.scene.shm("channel"), [0, 0]);
+        soon("the newcomer", || room.beats(0) > 0);
+        assert_eq!(room.beats(0) - 1, registered, "{options}");
+        room.ledger.sign(Sign::Stop).store(1, SeqCst);
+        newcomer.ends();
+    }
+}

@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::message::{Bytes, Inbox};
 use crate::shared::attachment::Attachment;
 use crate::shared::audit::{Moment, audit};
+use crate::shared::chunks;
 use crate::shared::extents::class_of;
 use crate::shared::layout;
 use crate::shared::ring::Claim;
@@ -122,6 +123,7 @@ fn a_message_that_cannot_be_is_an_error_once_and_the_next_one_comes() {
         assert_eq!(&*recv(&mut receiver, Deadline::Now).unwrap().unwrap(), b"the next");
     }
     assert_eq!(attachment.segment.metadata().unwrap().allocated, before, "a look at nothing made something");
+    assert!((0..8).all(|id| attachment.shared.chunks.load(id).is(chunks::State::Free)), "a chunk is lost");
 }
 
 /// A gigabyte that one word speaks of is neither reserved by who finds it, nor room made for a message in it.
@@ -210,6 +212,40 @@ fn the_end_waits_for_what_is_about_to_come_again() {
     attachment.shared.memory.word(layout::RETURNED).store(1, Relaxed);
     assert_eq!(&*recv(&mut receiver, Deadline::Now).unwrap().unwrap(), b"again");
     assert!(recv(&mut receiver, Deadline::Now).unwrap().is_none(), "now it is the end");
+}
+
+#[test]
+fn the_end_waits_for_nothing_that_will_not_come_again() {
+    // Another's message in place, which is consumed.
+    let (_attachment, mut sender, mut receiver) = pair_of("memfd:hands");
+    let passed = receiver.descriptor().unwrap().try_clone_to_owned().unwrap();
+    let mut other = ShmReceiver::from_descriptor(&"memfd:hands".parse().unwrap(), passed).unwrap();
+    sender.send(&[7; 5000], Deadline::Now).unwrap();
+    let held = other.recv_in_place(Deadline::Now, None).unwrap();
+    drop(sender);
+    assert!(recv(&mut receiver, Deadline::Now).unwrap().is_none());
+    drop(held);
+    // A message that would come again to others, in one's own hands.
+    let (_attachment, mut sender, mut receiver) = pair_of("memfd:hands,ack=release");
+    sender.send(b"mine", Deadline::Now).unwrap();
+    let lease = receiver.recv(&mut Bytes::default(), Deadline::Now).unwrap();
+    drop(sender);
+    assert!(recv(&mut receiver, Deadline::Now).unwrap().is_none());
+    drop(lease);
+}
+
+#[test]
+fn what_is_dropped_goes_back() {
+    let (attachment, mut sender, mut receiver) = pair_of("memfd:dropped");
+    let is = |state| (0..8).filter(|id| attachment.shared.chunks.load(*id).is(state)).count();
+    let loan = sender.loan(5000, Deadline::Now).unwrap();
+    assert_eq!(is(chunks::State::Loaned), 1);
+    drop(loan);
+    sender.send(&[7; 5000], Deadline::Now).unwrap();
+    let held = receiver.recv_in_place(Deadline::Now, None).unwrap();
+    assert_eq!((is(chunks::State::Held), is(chunks::State::Loaned)), (1, 0));
+    drop(held);
+    assert_eq!(is(chunks::State::Free), 8);
 }
 
 #[test]

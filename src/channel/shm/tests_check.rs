@@ -147,6 +147,7 @@ const DAMAGES: &[(&facts::Fact, &str, &str, Damage)] = &[
     (&facts::EXTENT, "extent 1", "", |stage| stage.poke(stage.layout().extents + 8, 3)),
     (&facts::EXTENT, "extent 7", "", |stage| stage.poke(stage.layout().extents + 56, 1 << 32)),
     (&facts::CHUNK, "chunk 0", "", |stage| stage.poke(stage.chunk(0), 5)),
+    (&facts::CHUNK, "chunk 1", "", |stage| stage.poke(stage.chunk(1), 1 << 10)),
     (&facts::CHUNK, "chunk 1", "", |stage| stage.poke(stage.chunk(1), 1 << 16)),
     (&facts::CHUNK, "chunk 1", "", |stage| stage.poke(stage.chunk(1), 4 | 1 << 9)),
     (&facts::CHUNK, "chunk 1", "", |stage| stage.poke(stage.chunk(1), 3)),
