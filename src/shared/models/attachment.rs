@@ -3,6 +3,7 @@
 use loom::thread::spawn;
 
 use crate::atomic::Fault;
+use crate::deadline::Deadline;
 use crate::shared::layout::{self, Ack, Peers};
 use crate::shared::participants::{Place, Role};
 use crate::shared::ring::Front;
@@ -182,6 +183,42 @@ fn end() {
 #[test]
 fn loom_attachment_ends_behind_the_last_message() {
     check(20, end);
+}
+
+/// A receiver that sleeps learns that the last sender closed.
+fn end_of_sleep(peers: Peers) -> impl Fn() {
+    move || {
+        let segment = segment(peers, Ack::OnTake);
+        let me = segment.join();
+        let endpoint = segment.open(Role::Sender, me);
+        let (ours, theirs) = (segment.clone(), segment.clone());
+        let sender = spawn(move || {
+            ours.shared.participants.close(endpoint);
+            ours.shared.wake_receivers();
+        });
+        let receiver = spawn(move || {
+            let participants = &theirs.shared.participants;
+            loop {
+                let epoch = participants.senders_epoch();
+                if participants.open_endpoints(Role::Sender).next().is_none() {
+                    return;
+                }
+                theirs.sleep(Deadline::Never, || participants.senders_epoch() == epoch);
+            }
+        });
+        all([sender, receiver]);
+    }
+}
+
+#[test]
+fn loom_attachment_ends_a_sleep() {
+    check(10, end_of_sleep(Peers::Many));
+    check(10, end_of_sleep(Peers::One));
+}
+
+#[test]
+fn loom_attachment_needs_its_wakes() {
+    notices(Fault::NoWake, end_of_sleep(Peers::One));
 }
 
 /// One to one, a sender sends and closes; whoever opens in its place goes on exactly behind it.

@@ -145,7 +145,9 @@ fn taken_or_back() {
     segment.chunks.queue(&mut chunk).unwrap();
     let (reference, ours, theirs) = (chunk.reference(), segment.clone(), segment.clone());
     let sender = spawn(move || {
+        let queued = chunk.word;
         let is_back = ours.chunks.recall(&mut chunk);
+        assert_eq!(is_back, chunk.word != queued);
         if is_back {
             ours.memory.word(chunk.offset).store(7, Relaxed);
             ours.chunks.queue(&mut chunk).unwrap();
@@ -216,4 +218,29 @@ fn loom_chunks_return_from_the_dead() {
             assert!(held.len() == 1 && held[0].word.redelivered());
         }
     });
+}
+
+/// It may lie in an extent that is newer than what the receiver knew when it began to look: it is found now, or by the
+/// next who looks.
+fn returned_meanwhile() {
+    let segment = segment();
+    let extent = segment.layout.extents;
+    let ready = segment.memory.word(extent).swap(0, Relaxed);
+    let (ours, theirs) = (segment.clone(), segment.clone());
+    let others = spawn(move || {
+        ours.memory.word(extent).store(ready, Release); // gives: backed
+        let reference = ours.send(1, 7);
+        ours.hold(reference, 2).unwrap().unwrap();
+        ours.chunks.reap(0, 2, true, &|_| false, &|| true);
+    });
+    let receiver = spawn(move || theirs.chunks.hold_returned(3, &mut theirs.extents()).unwrap());
+    all([others]);
+    let first = receiver.join().unwrap();
+    let second = segment.chunks.hold_returned(4, &mut segment.extents()).unwrap();
+    assert_eq!(first.into_iter().chain(second).count(), 1);
+}
+
+#[test]
+fn loom_chunks_return_from_new_extents() {
+    check(10, returned_meanwhile);
 }

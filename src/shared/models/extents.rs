@@ -49,7 +49,7 @@ fn extents(times: usize, len: u64) -> (Extents, Marked) {
     let layout = small(Peers::Many, 2, 2);
     let layout = Layout { length: layout.data + 2 * len, ..layout };
     let table = (0..3).map(|index| layout.extents + index * layout::EXTENT_BYTES);
-    let bytes = [layout.chunks, layout.data, layout.data + len];
+    let bytes = [layout.chunks, layout.data, layout.data + len / 4 * 3, layout.data + len];
     let memory = Memory::of_words(layout.length, table.chain(bytes).map(|word| (word, 0)));
     (Extents::new(memory, &layout), Marked { memory, left: Arc::new(AtomicUsize::new(times)) })
 }
@@ -107,6 +107,7 @@ fn loom_extents_grow_under_two() {
 #[test]
 fn loom_extents_of_giants_are_taken_back_and_made() {
     check(50, two_growers(usize::MAX, [GIANT, GIANT]));
+    check(50, two_growers(usize::MAX, [GIANT, GIANT / 4 * 3]));
 }
 
 #[test]

@@ -10,7 +10,7 @@ use crate::shared::layout::{self, Ack, Peers};
 use crate::shared::participants::Place;
 
 use super::segment::{Payload, Segment, segment};
-use super::{Mortal, all, check, check_each_death_in_short, fails, notices};
+use super::{Mortal, all, check, check_each_death, check_each_death_in_short, fails, notices};
 
 /// Whoever receives next: what came back first.
 fn next(segment: &Segment, me: Place) -> Option<Chunk> {
@@ -133,6 +133,59 @@ fn loom_held_comes_again_from_two() {
         values.extend(std::iter::from_fn(|| segment.hold_returned(12)).map(|chunk| segment.value(chunk)));
         values.sort_unstable();
         assert_eq!(values, [1, 2]);
+    });
+}
+
+/// A receiver dies as it takes what came again, of which it had said that nothing is left: it comes to the next.
+#[test]
+fn loom_held_comes_again_from_who_cleared_the_hint() {
+    check_each_death(5, |mortal| {
+        move || {
+            let segment = messages(1);
+            segment.reap(None);
+            let dead = segment.join();
+            assert!(next(&segment, dead).is_some());
+            segment.kernel.bury(dead);
+            segment.reap(None);
+            let (ours, mortal) = (segment.clone(), mortal.clone());
+            let victim = spawn(move || {
+                let me = ours.join();
+                let taken = mortal.run(|| {
+                    let chunk = ours.hold_returned(me.owner()).unwrap();
+                    ours.shared.chunks.release(chunk);
+                });
+                ours.kernel.bury_us();
+                taken.is_some()
+            });
+            let lived = victim.join().unwrap();
+            let rest = rest(&segment);
+            assert!(matches!(rest[..], [] | [(1, true)]) && (!lived || rest.is_empty()), "{rest:?}");
+            assert_eq!(segment.chunks(State::Free), 2 - rest.len(), "a message is lost");
+        }
+    });
+}
+
+/// Of two who repair a dead receiver one dies before it says what came again: the other says it, also to one who
+/// receives meanwhile.
+#[test]
+fn loom_held_comes_again_where_a_repairer_dies() {
+    check_each_death_in_short(200, |mortal| {
+        move || {
+            let segment = messages(1);
+            segment.reap(None);
+            let dead = segment.join();
+            assert!(next(&segment, dead).is_some());
+            segment.kernel.bury(dead);
+            let (first, second, third, mortal) =
+                (segment.clone(), segment.clone(), segment.clone(), mortal.clone());
+            let dies = spawn(move || mortal.run(|| first.reap(None)).unwrap_or(false));
+            let repairs = spawn(move || second.reap(None));
+            let receives = spawn(move || third.hold_returned(10).map(|chunk| third.value(chunk)));
+            all([dies, repairs]);
+            let mut values = Vec::from_iter(receives.join().unwrap());
+            values.extend(std::iter::from_fn(|| segment.hold_returned(12)).map(|chunk| segment.value(chunk)));
+            assert_eq!(values, [1]);
+        }
     });
 }
 

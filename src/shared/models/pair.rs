@@ -3,6 +3,7 @@
 use loom::thread::spawn;
 
 use crate::atomic::Fault;
+use crate::atomic::Ordering::Relaxed;
 use crate::deadline::Deadline;
 use crate::shared::layout::{self, Config, Fence, Layout, Peers, SLOT_MIN};
 use crate::shared::memory::Memory;
@@ -251,7 +252,10 @@ fn receiver_dies(fence: Fence, mortal: Mortal) -> impl Fn() {
             let first = mortal.run(|| channel.receive(&mut channel.pair.receive_side()));
             channel.pair.rouse(Bed::Sender); // as whoever opens does
             let mut values = Vec::from_iter(first);
-            values.extend(channel.receive_to(3, &mut channel.pair.receive_side()));
+            let mut side = channel.pair.receive_side();
+            let published = channel.memory.word(layout::SHARED_HEAD).load(Relaxed);
+            assert_eq!(published, side.position, "the sender knows of no room");
+            values.extend(channel.receive_to(3, &mut side));
             (first, values)
         });
         all([sender]);

@@ -10,7 +10,7 @@ use crate::shared::memory::Memory;
 use crate::shared::participants::{Identity, Participants, Place, Role};
 
 use super::segment::Kernel;
-use super::{all, check, check_each_death, fails, layout as small, notices};
+use super::{all, check, check_each_death, check_each_death_in_short, fails, layout as small, notices};
 
 #[derive(Clone)]
 struct Segment {
@@ -165,6 +165,47 @@ fn loom_participants_survive() {
             for role in [Role::Sender, Role::Receiver] {
                 assert_eq!(segment.participants.open_endpoints(role).count(), 0, "an endpoint is lost");
             }
+            assert_ne!(alive_at, Some(segment.participants.senders_epoch()), "the end is never seen");
+        }
+    });
+}
+
+/// Two who open an end each at once have one each.
+#[test]
+fn loom_participants_open_ends_of_their_own() {
+    check(10, || {
+        let segment = segment();
+        let threads = [1, 2].map(|me| {
+            let segment = segment.clone();
+            spawn(move || segment.participants.open(Role::Sender, me, None).is_ok())
+        });
+        assert_eq!(all(threads), [true, true]);
+        let mut open: Vec<u16> = segment.participants.open_endpoints(Role::Sender).collect();
+        open.sort_unstable();
+        assert_eq!(open, [1, 2]);
+    });
+}
+
+/// Of two who repair a sender that died one is stopped anywhere: when the other is done, whoever saw the sender sees
+/// that the epoch moved on.
+#[test]
+fn loom_participants_count_what_a_stopped_one_was_about_to() {
+    check_each_death_in_short(100, |mortal| {
+        move || {
+            let segment = segment();
+            let dead = segment.join();
+            segment.participants.open(Role::Sender, dead.owner(), None).unwrap();
+            segment.kernel.bury(dead);
+            let (stops, repairs, looks, mortal) =
+                (segment.clone(), segment.clone(), segment.clone(), mortal.clone());
+            let stopped = spawn(move || mortal.run(|| stops.reap()).unwrap_or_default());
+            let done = spawn(move || repairs.reap());
+            let witness = spawn(move || {
+                let epoch = looks.participants.senders_epoch();
+                looks.participants.open_endpoints(Role::Sender).next().map(|_| epoch)
+            });
+            all([stopped, done]);
+            let alive_at = witness.join().unwrap();
             assert_ne!(alive_at, Some(segment.participants.senders_epoch()), "the end is never seen");
         }
     });

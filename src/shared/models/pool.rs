@@ -24,7 +24,10 @@ const EXTENT: u64 = 2;
 /// So large that it is given back when it lies idle.
 const CHUNK: u64 = 16 << 20;
 
-/// A segment with one chunk that fills the pool, and the memory behind that chunk.
+/// A smaller one, which stays.
+const SMALL: u64 = 64 << 10;
+
+/// A segment whose pool is full, and the memory behind its large chunk.
 #[derive(Clone)]
 struct Segment {
     memory: Memory,
@@ -34,18 +37,25 @@ struct Segment {
 }
 
 fn segment() -> Segment {
+    segment_of(None)
+}
+
+/// With a large chunk, and perhaps a second one.
+fn segment_of(second: Option<u64>) -> Segment {
     let layout = small(Peers::Many, 2, 2);
-    let config = Config { memory_max: CHUNK, ..layout.config };
-    let layout = Layout { config, length: layout.data + CHUNK, ..layout };
+    let config = Config { memory_max: CHUNK + second.unwrap_or(0), ..layout.config };
+    let layout = Layout { config, length: layout.data + config.memory_max, ..layout };
+    let extent = |len: u64| EXTENT | u64::from(class_of(len)) << 8;
+    let descriptors =
+        (0..2).flat_map(|id| [0, 8, 16].map(|word| layout.chunks + id * layout::CHUNK_BYTES + word));
     let words = [
         (layout::POOL_SLEEPERS, 0),
-        (layout.extents, EXTENT | u64::from(class_of(CHUNK)) << 8),
-        (layout.extents + 8, 0),
-        (layout.chunks, 0),
-        (layout.chunks + 8, 0),
-        (layout.chunks + 16, 0),
+        (layout.extents, extent(CHUNK)),
+        (layout.extents + 8, second.map_or(0, extent)),
+        (layout.extents + 16, 0),
         (layout.data, 0),
     ];
+    let words = words.into_iter().chain(descriptors.map(|word| (word, 0)));
     Segment {
         memory: Memory::of_words(layout.length, words),
         layout,
@@ -89,12 +99,24 @@ impl Segment {
         loop {
             if let Some(chunk) = self.try_loan(&mut pool, me) {
                 assert!(self.is_there.load(Relaxed), "there is no memory behind a loan");
+                assert!(!chunk.word.punched(), "its memory would never be given back again");
                 self.hands.take(0);
                 return chunk;
             }
             if !pool.wait(until, CHUNK, me, self).unwrap() {
                 reap(&pool);
             }
+        }
+    }
+
+    /// Waits for a chunk of that size, for as long as it takes.
+    fn await_chunk(&self, me: u16, len: u64) -> Chunk {
+        let mut pool = self.pool();
+        loop {
+            if let Loan::Chunk(chunk) = pool.loan(len, me, self).unwrap() {
+                return chunk;
+            }
+            pool.wait(Deadline::Never, len, me, self).unwrap();
         }
     }
 
@@ -150,6 +172,28 @@ fn loom_pool_wakes_who_waits() {
 #[test]
 fn loom_pool_wakes_all_who_wait() {
     check_in_short(1000, sleepers(2));
+}
+
+/// Two wait for chunks of different sizes. The smaller one is released: whoever waits for it goes on, whatever the
+/// other does, and then releases the larger.
+fn two_sizes() {
+    let segment = segment_of(Some(SMALL));
+    let [large, small] = [CHUNK, SMALL].map(|len| segment.await_chunk(3, len));
+    let (ours, others, theirs) = (segment.clone(), segment.clone(), segment.clone());
+    let waits_for_small = spawn(move || {
+        ours.await_chunk(1, SMALL);
+        ours.pool().chunks.release(large);
+    });
+    let waits_for_large = spawn(move || {
+        others.await_chunk(2, CHUNK);
+    });
+    let releases = spawn(move || theirs.pool().chunks.release(small));
+    all([waits_for_small, waits_for_large, releases]);
+}
+
+#[test]
+fn loom_pool_wakes_who_waits_for_another_size() {
+    check(1000, two_sizes);
 }
 
 #[test]
@@ -250,6 +294,25 @@ fn loom_pool_gives_memory_back() {
 #[test]
 fn loom_pool_survives_who_gives_memory_back() {
     check_each_death(200, |mortal| trimmer(mortal, true, IDLE.into()));
+}
+
+/// Memory that was given back is there again behind each loan, though one died who was about to see to it.
+#[test]
+fn loom_pool_survives_who_takes_memory_again() {
+    check_each_death(5, |mortal| {
+        move || {
+            let segment = segment();
+            segment.pool().trim(2, &segment).unwrap();
+            assert!(!segment.is_there.load(Relaxed));
+            let (ours, mortal) = (segment.clone(), mortal.clone());
+            let victim = spawn(move || {
+                mortal.run(|| ours.loan(1, Deadline::Never, |_| ()));
+                ours.pool().chunks.reap(0, 1, false, &|_| false, &|| true);
+            });
+            all([victim]);
+            segment.loan(2, Deadline::Never, |_| ());
+        }
+    });
 }
 
 #[test]

@@ -11,7 +11,7 @@ use crate::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 use crate::deadline::Deadline;
 use crate::shared::layout;
 use crate::shared::ring::Claim;
-use crate::shared::slot::State;
+use crate::shared::slot::{Slot, State};
 
 use super::ring::{Blocked, LAST_LAP, channel};
 use super::{Mortal, all, check, check_each_death, fails, notices};
@@ -220,24 +220,37 @@ fn loom_ring_of_a_successor_needs_its_orderings() {
     notices(Fault::Relaxed, stale_repairers(true));
 }
 
-/// A sender dies between its claim and waking the receiver that slept: its successor wakes it in passing.
+/// A sender dies between its claim, or passing over a slot, and waking the receiver that slept there: its successor
+/// wakes it in passing.
+fn dies_before_its_wake(mortal: Mortal, is_void: bool) -> impl Fn() {
+    move || {
+        let slots = if is_void { 4 } else { 2 };
+        let channel = channel(slots, slots, 0, Blocked::Revokes);
+        if is_void {
+            let void = Slot::new(State::Void, LAST_LAP, 3);
+            channel.memory.word(channel.ring.slot(0)).store(void.0, Relaxed);
+        }
+        let (ours, theirs, mortal) = (channel.clone(), channel.clone(), mortal.clone());
+        let receiver = spawn(move || ours.receive(&mut ours.head(), || false));
+        let senders = spawn(move || {
+            let sent = mortal.run(|| theirs.send(&mut theirs.tail(), 1, 1)).is_some();
+            theirs.send(&mut theirs.tail(), 2, 2);
+            sent
+        });
+        let first = receiver.join().unwrap();
+        let sent = senders.join().unwrap();
+        assert!([1, 3].iter().all(|dead| channel.ring.reap(*dead, || true)));
+        let values: Vec<u64> = first.into_iter().chain(channel.audit()).collect();
+        assert!(values == [1, 2] || !sent && values == [2], "{values:?}");
+    }
+}
+
 #[test]
 fn loom_ring_wakes_in_place_of_the_dead() {
-    check_each_death(100, |mortal| {
-        move || {
-            let channel = channel(2, 2, 0, Blocked::Revokes);
-            let (ours, theirs, mortal) = (channel.clone(), channel.clone(), mortal.clone());
-            let receiver = spawn(move || ours.receive(&mut ours.head(), || false));
-            let senders = spawn(move || {
-                let sent = mortal.run(|| theirs.send(&mut theirs.tail(), 1, 1)).is_some();
-                theirs.send(&mut theirs.tail(), 2, 2);
-                sent
-            });
-            let first = receiver.join().unwrap();
-            let sent = senders.join().unwrap();
-            assert!(channel.ring.reap(1, || true));
-            let values: Vec<u64> = first.into_iter().chain(channel.audit()).collect();
-            assert!(values == [1, 2] || !sent && values == [2], "{values:?}");
-        }
-    });
+    check_each_death(100, |mortal| dies_before_its_wake(mortal, false));
+}
+
+#[test]
+fn loom_ring_wakes_in_place_of_the_dead_who_passed_over_a_slot() {
+    check_each_death(100, |mortal| dies_before_its_wake(mortal, true));
 }

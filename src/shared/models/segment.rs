@@ -13,7 +13,7 @@ use crate::shared::chunks::{Chunk, State};
 use crate::shared::extents::class_of;
 use crate::shared::layout::{self, Ack, Config, Layout, Peers, SLOT_MIN};
 use crate::shared::memory::Memory;
-use crate::shared::pair::{ReceiveSide, SendSide};
+use crate::shared::pair::{Bed, ReceiveSide, SendSide};
 use crate::shared::participants::{Identity, Locks, Place, Role};
 use crate::shared::repair::Structures;
 use crate::shared::ring::{Claim, Cursor, Front};
@@ -278,8 +278,12 @@ impl Segment {
         }
     }
 
-    /// Sleeps where the next message will be; many to many only.
+    /// Sleeps where the next message will be.
     pub(super) fn sleep(&self, until: Deadline, still: impl Fn() -> bool) {
+        if self.shared.layout.config.peers == Peers::One {
+            assert!(self.shared.pair.sleep(Bed::Receiver, until, still));
+            return;
+        }
         let mut cursor = self.shared.ring.cursor(layout::HEAD);
         if let Front::Empty(found) = self.shared.ring.front(&mut cursor).unwrap() {
             self.shared.ring.sleep(found, until, still);
