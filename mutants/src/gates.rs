@@ -76,6 +76,20 @@ pub(crate) const GATES: &[Gate] = &[
         is_finding: |_| true,
     },
     Gate {
+        name: "guard",
+        build: &["test", "--no-run", "--package", "narrows", "--test", "guard"],
+        is_model: false,
+        tests: Tests::Listed(|_| true),
+        is_finding: |_| true,
+    },
+    Gate {
+        name: "hostile",
+        build: &["test", "--no-run", "--package", "narrows", "--test", "hostile"],
+        is_model: false,
+        tests: Tests::Listed(|_| true),
+        is_finding: |_| true,
+    },
+    Gate {
         name: "prove",
         build: &["build", "--release", "--package", "narrows-prove"],
         is_model: false,

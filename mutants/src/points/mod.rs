@@ -18,8 +18,19 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use quote::ToTokens;
 
 use crate::edits::Edit;
+
+/// Built only for tests or for the model checker.
+fn is_left_out(attributes: &[syn::Attribute]) -> bool {
+    attributes.iter().filter(|attribute| attribute.path().is_ident("cfg")).any(|attribute| {
+        let condition = attribute.meta.to_token_stream().to_string();
+        ["test", "loom"]
+            .iter()
+            .any(|word| condition.contains(word) && !condition.contains(&format!("not ({word})")))
+    })
+}
 
 /// What is done to a place. First what only a model checker can see.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -64,7 +75,7 @@ impl Mutants {
         let mut sources = BTreeMap::new();
         for entry in fs::read_dir(root.join(folder)).context(folder)? {
             let name = entry?.file_name().to_string_lossy().into_owned();
-            if name.ends_with(".rs") && name != "tests.rs" {
+            if name.ends_with(".rs") && !name.starts_with("tests") {
                 let file = format!("{folder}/{name}");
                 sources.insert(file.clone(), fs::read_to_string(root.join(file))?);
             }
@@ -102,6 +113,25 @@ impl Mutants {
             if *count > 1 {
                 mutant.what = format!("{} ({count})", mutant.what);
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tests_and_models_are_left_out() {
+        let item = |text: &str| syn::parse_str::<syn::ItemMod>(text).unwrap();
+        for (text, expected) in [
+            ("#[cfg(test)] mod tests {}", true),
+            ("#[cfg(all(test, not(loom)))] mod tests {}", true),
+            ("#[cfg(loom)] mod model {}", true),
+            ("#[cfg(not(loom))] mod real {}", false),
+            ("mod real {}", false),
+        ] {
+            assert_eq!(is_left_out(&item(text).attrs), expected, "{text}");
         }
     }
 }

@@ -6,6 +6,8 @@ use proc_macro2::{Delimiter, TokenStream, TokenTree};
 use quote::ToTokens;
 use syn::visit::{self, Visit};
 
+use super::is_left_out;
+
 /// What touches shared memory, or the kernel's knowledge of it, by itself. A prefetch changes nothing.
 const SEEDS: [&str; 24] = [
     "load",
@@ -88,6 +90,12 @@ fn qualified(trees: &[TokenTree]) -> String {
 struct Functions(Vec<(String, TokenStream)>);
 
 impl<'a> Visit<'a> for Functions {
+    fn visit_item_mod(&mut self, item: &'a syn::ItemMod) {
+        if !is_left_out(&item.attrs) {
+            visit::visit_item_mod(self, item);
+        }
+    }
+
     fn visit_item_fn(&mut self, item: &'a syn::ItemFn) {
         self.0.push((item.sig.ident.to_string(), item.block.to_token_stream()));
         visit::visit_item_fn(self, item);
