@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering::SeqCst;
 
 use super::ledger::{Ledger, Sign};
 use super::peer::{Peer, Random, Scene, soon};
-use super::traffic::{HEADER, Part, Style, assert_sound, assert_whole};
+use super::traffic::{HEADER, Part, Style, assert_sound, assert_whole, room};
 
 const MIXED: &[usize] = &[HEADER, 40, 48, 49, 64, 300, 5000];
 
@@ -14,8 +14,12 @@ fn run(options: &str, senders: u64, receivers: u64, total: u64, style: &Style) {
     let mut random = Random::of("stress");
     let ledger = Ledger::create(&scene.shm("ledger"));
     let address = scene.shm("channel");
+    let created = format!("{address},{options},lifetime=system");
+    // Small messages first: a pool at its limit has as many chunks for them as when it met them, and no more once all
+    // memory went to large ones.
+    let before = room(&created, HEADER);
     let part = |board: u64, random: &mut Random| Part {
-        address: format!("{address},{options},lifetime=system"),
+        address: created.clone(),
         ledger: scene.shm("ledger"),
         board,
         id: board as u32,
@@ -47,6 +51,7 @@ fn run(options: &str, senders: u64, receivers: u64, total: u64, style: &Style) {
     assert_eq!((account.sent, account.received, account.in_flight), (expected, expected, 0), "{options}");
     assert_eq!((account.lost, account.faults, account.redelivered), (0, 0, 0), "{options}: {account:?}");
     assert_whole(&address);
+    assert_eq!(room(&created, HEADER), before, "{options}");
     narrows::channel::remove(&address.parse().unwrap()).unwrap();
     assert_eq!(scene.left().into_iter().collect::<Vec<_>>(), ["ledger"]);
 }
