@@ -22,7 +22,7 @@ pub(super) const PAYLOAD_MAX: usize = 32 << 10;
 const FRAME_BYTES: usize = 1408;
 /// A third of the log: the larger, the more memory it walks through; the smaller, the more often the driver has to
 /// give room back.
-const TERM_BYTES: usize = 1 << 20;
+const TERM_BYTES: usize = 16 << 20;
 /// The stream of channel 0.
 const FIRST_STREAM: i32 = 1001;
 
